@@ -1,0 +1,46 @@
+"""Quantities as people write them in a config file: `"2GiB"`, `"30s"`, `"1h30m"`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_BYTES = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|[KMGT]i?B?)?\s*$", re.IGNORECASE)
+_BYTE_UNITS = {"": 1, "b": 1} | {
+    prefix + tail: base**power
+    for power, prefix in enumerate("kmgt", start=1)
+    for tail, base in (("", 1024), ("i", 1024), ("ib", 1024), ("b", 1000))
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.IGNORECASE)
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_bytes(value: Any) -> Any:
+    """`"2GiB"`, `"512M"` (binary), `"1GB"` (decimal) or a number of bytes → int. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    match = _BYTES.match(value)
+    if not match:
+        raise ValueError(f"{value!r} is not a size; write for example 512MiB or 2GiB")
+    return int(float(match[1]) * _BYTE_UNITS[(match[2] or "").lower()])
+
+
+def parse_duration(value: Any) -> Any:
+    """`"30s"`, `"250ms"`, `"1h30m"` or a number of seconds → float. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    parts = _DURATION.findall(text)
+    if not parts or _DURATION.sub("", text).strip():
+        raise ValueError(f"{value!r} is not a duration; write for example 30s, 5m or 1h30m")
+    return sum(float(number) * _DURATION_UNITS[unit.lower()] for number, unit in parts)
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Seconds = Annotated[float, BeforeValidator(parse_duration)]

@@ -1,0 +1,144 @@
+"""Every setting, once: type, default, bounds, what it means, and when a change takes effect.
+
+`live` settings are swapped at once, `recycle` settings need new workers, `restart` settings a new daemon.
+A section is frozen; a class elsewhere takes the section it needs, never the whole.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gemmad.config.quantities import Bytes, Seconds
+
+When = Literal["live", "recycle", "restart"]
+
+
+def setting(default: Any, doc: str, when: When, **bounds: Any) -> Any:
+    """One key of a section: default, one sentence, and when a change takes effect."""
+    return Field(default=default, description=doc, json_schema_extra={"when": when}, **bounds)
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSection(Section):
+    """Where clients connect."""
+
+    host: str = setting("127.0.0.1", "Address to listen on.", "restart")
+    port: int = setting(4363, "TCP port to listen on; 0 takes a free one.", "restart", ge=0, le=65535)
+    uds: Path | None = setting(None, "Unix socket to listen on instead of host and port.", "restart")
+    max_body: Bytes = setting(64 << 20, "Largest request body.", "live", ge=1024)
+    ping_every: Seconds = setting(5.0, "Pause after which a silent stream sends a comment line.", "live", gt=0)
+
+
+class ModelSection(Section):
+    """What is served."""
+
+    path: Path | None = setting(None, "Folder of the checkpoint, laid out as on the hub.", "recycle")
+    served_names: tuple[str, ...] = setting((), "Names clients may ask for; the first is the one reported.", "live")
+    chat_template: Path | None = setting(None, "Jinja file used instead of the checkpoint's chat template.", "recycle")
+
+
+class EngineSection(Section):
+    """How a worker computes."""
+
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to compute; auto takes GPUs if any.", "recycle")
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Number format of weights; auto is float32 on a CPU and bfloat16 on a GPU.", "recycle"
+    )
+    max_context: int | None = setting(None, "Longest prompt and reply together, in tokens.", "recycle", ge=16)
+    max_sequences: int = setting(64, "Requests that one worker computes at a time.", "recycle", ge=1, le=4096)
+    max_step_tokens: int = setting(2048, "Tokens that one step computes at most.", "recycle", ge=16, le=65536)
+    page_tokens: int = setting(16, "Tokens in one page of the KV cache.", "recycle", ge=1, le=256)
+
+
+class MemorySection(Section):
+    """What a worker takes of its device, all of it at start."""
+
+    fraction: float = setting(0.9, "Share of the GPU's memory that a worker may take.", "recycle", gt=0, le=0.98)
+    reserve: Bytes = setting(1 << 30, "Bytes of that share left untouched.", "recycle", ge=0)
+    kv_bytes: Bytes | None = setting(None, "Bytes for the KV cache; none takes what is left.", "recycle", ge=1 << 16)
+
+
+class WorkersSection(Section):
+    """The supervised processes."""
+
+    count: int = setting(1, "Workers when computing on the CPU.", "recycle", ge=1, le=64)
+    per_gpu: int = setting(1, "Workers on each GPU.", "recycle", ge=1, le=8)
+    gpus: Literal["all"] | tuple[str, ...] = setting("all", "GPUs to use, by index or UUID.", "recycle")
+    cpu_threads: int | None = setting(None, "Threads of a CPU worker; none shares the cores.", "recycle", ge=1)
+    load_timeout: Seconds = setting(600.0, "A worker that loads longer without a sign of life is killed.", "live", gt=0)
+    hang_timeout: Seconds = setting(30.0, "A ready worker without a heartbeat for so long is killed.", "live", gt=0)
+    stop_grace: Seconds = setting(10.0, "Time for a worker to stop before it is killed.", "live", gt=0)
+    restart_pause: Seconds = setting(0.5, "Pause after a first crash; it doubles with each one after.", "live", gt=0)
+    restart_pause_limit: Seconds = setting(60.0, "The longest pause between restarts.", "live", gt=0)
+    restart_budget: int = setting(5, "Crashes in a row before a worker counts as failed.", "live", ge=1)
+    restart_forgiveness: Seconds = setting(600.0, "Time after which a crash counts half.", "live", gt=0)
+
+
+class DispatchSection(Section):
+    """The queue before the workers."""
+
+    max_waiting: int = setting(1024, "Requests that may wait; one more is a 429.", "live", ge=0)
+    max_wait: Seconds = setting(300.0, "Longest time a request may wait for its first token.", "live", gt=0)
+    request_timeout: Seconds = setting(3600.0, "Longest time a request may take in all.", "live", gt=0)
+    max_failovers: int = setting(3, "Workers that one request may lose before it is given up.", "live", ge=0)
+
+
+class MediaSection(Section):
+    """Images: where they may come from and how large they may be."""
+
+    processes: int = setting(2, "Processes that decode images.", "restart", ge=1, le=32)
+    max_images: int = setting(32, "Images in one request.", "live", ge=0, le=60)
+    max_bytes: Bytes = setting(20 << 20, "Largest image file.", "live", ge=1024)
+    max_pixels: int = setting(50_000_000, "Largest image in pixels, before resizing.", "live", ge=1)
+    memory: Bytes = setting(
+        1 << 30, "Address space that a media process may add for one image.", "restart", ge=64 << 20
+    )
+    timeout: Seconds = setting(20.0, "Time to fetch and decode one image.", "live", gt=0)
+    fetch: bool = setting(True, "Whether http and https URLs are fetched.", "live")
+    allow_private: bool = setting(False, "Whether URLs may lead to private and loopback addresses.", "live")
+
+
+class SamplingSection(Section):
+    """Defaults where a request is silent; none takes the checkpoint's generation_config."""
+
+    temperature: float | None = setting(None, "Default temperature.", "live", ge=0, le=2)
+    top_p: float | None = setting(None, "Default top_p.", "live", gt=0, le=1)
+    top_k: int | None = setting(None, "Default top_k; 0 is off.", "live", ge=0)
+    min_p: float | None = setting(None, "Default min_p.", "live", ge=0, le=1)
+    max_tokens: int | None = setting(None, "Default length of a reply; none is what the context leaves.", "live", ge=1)
+
+
+class ShutdownSection(Section):
+    """The daemon's end."""
+
+    grace: Seconds = setting(30.0, "Time for running requests to finish after SIGTERM.", "live", ge=0)
+
+
+class LoggingSection(Section):
+    """What is written about it all."""
+
+    level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe event that is logged.", "live")
+    format: Literal["auto", "console", "json"] = setting("auto", "auto is console on a terminal, json else.", "restart")
+
+
+class Config(Section):
+    """The whole file. Only `daemon.run` sees it whole."""
+
+    server: ServerSection = ServerSection()
+    model: ModelSection = ModelSection()
+    engine: EngineSection = EngineSection()
+    memory: MemorySection = MemorySection()
+    workers: WorkersSection = WorkersSection()
+    dispatch: DispatchSection = DispatchSection()
+    media: MediaSection = MediaSection()
+    sampling: SamplingSection = SamplingSection()
+    shutdown: ShutdownSection = ShutdownSection()
+    logging: LoggingSection = LoggingSection()

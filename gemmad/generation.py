@@ -1,0 +1,109 @@
+"""The vocabulary that daemon and worker share: what is asked for, how to sample it, how it ended."""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+from msgspec import Struct
+
+
+class ImageSpan(Struct, frozen=True):
+    """Where one image's soft tokens lie in a prompt. Attention is two-way inside, a chunk never cuts it."""
+
+    start: int
+    """Index of the first soft token in `Prompt.token_ids`."""
+    length: int
+    """Number of soft tokens, the checkpoint's `mm_tokens_per_image`."""
+    digest: str
+    """Hash of the pixels: equal digests have equal embeddings, whatever request they come from."""
+
+
+class Prompt(Struct, frozen=True):
+    """Token ids, and where in them the images are (ascending, not overlapping)."""
+
+    token_ids: tuple[int, ...]
+    images: tuple[ImageSpan, ...] = ()
+
+
+class SamplingParams(Struct, frozen=True, kw_only=True):
+    """How the next token is drawn: a function of these, the logits and the position, of nothing else in the batch."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_k: int = 0
+    """0 is off."""
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+    """64 bits; with the position it keys the counter-based generator."""
+    max_tokens: int
+    """Tokens to generate in the whole life of the request, those of an earlier worker included."""
+    min_tokens: int = 0
+    """No stop id is drawn before this many tokens."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Ids that end the reply; the id itself is reported as its last token."""
+
+
+class FinishReason(enum.Enum):
+    """How a worker ended a request by itself."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Usage(Struct, frozen=True):
+    """Token counts as a client is told them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True):
+    """All that a worker must know to build its engine. Sizes are in tokens unless the name says bytes."""
+
+    checkpoint: str
+    """Folder in the hub's layout."""
+    device: str = "cpu"
+    """As torch names it inside the worker: `cpu` or `cuda:0` (the daemon narrows CUDA_VISIBLE_DEVICES)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: float32 on a CPU, bfloat16 on a GPU."""
+    max_context: int | None = None
+    """None: what the checkpoint was trained for."""
+    max_sequences: int = 64
+    max_step_tokens: int = 2048
+    """Tokens that one step computes at most: decode tokens and prefill chunks together."""
+    page_tokens: int = 16
+    kv_bytes: int | None = None
+    """Bytes for both page pools; None: what `memory_fraction` leaves on a GPU, a modest share on a CPU."""
+    memory_fraction: float = 0.9
+    reserve_bytes: int = 1 << 30
+    cpu_threads: int | None = None
+
+
+class Capacity(Struct, frozen=True, kw_only=True):
+    """What a worker holds, told when it is ready."""
+
+    max_context: int
+    max_sequences: int
+    max_step_tokens: int
+    page_tokens: int
+    full_pages: int
+    sliding_pages: int
+
+
+class EngineLoad(Struct, frozen=True, kw_only=True):
+    """What a worker is busy with, told with every heartbeat."""
+
+    steps: int = 0
+    running: int = 0
+    waiting: int = 0
+    full_pages_used: int = 0
+    sliding_pages_used: int = 0
+    preemptions: int = 0
+    generated_tokens: int = 0
+    prefilled_tokens: int = 0
+    host_rss_bytes: int = 0
+    device_bytes: int = 0
+    """Bytes that the worker's allocator has reserved on its device; 0 on a CPU."""
