@@ -1,0 +1,152 @@
+"""Continuous batching: requests in, tokens out, one step at a time. One thread owns an engine."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from gemmad.engine.runner import Runner
+from gemmad.engine.scheduler import Scheduler
+from gemmad.engine.sequence import Sequence, new_sequence
+from gemmad.engine.vision import PictureEncoder
+from gemmad.errors import InvalidRequestError
+from gemmad.generation import Capacity, EngineLoad, ImageSpan, Prompt, SamplingParams
+from gemmad.models.config import ModelConfig
+from gemmad.protocol.messages import Output
+
+
+class Engine:
+    """A checkpoint, its pages, and the sequences that are computed on them."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        capacity: Capacity,
+        *,
+        runner: Runner,
+        scheduler: Scheduler,
+        encoder: PictureEncoder | None,
+        device: torch.device,
+    ) -> None:
+        self._config = config
+        self._capacity = capacity
+        self._runner = runner
+        self._scheduler = scheduler
+        self._encoder = encoder
+        self._device = device
+        self._sequences: dict[int, Sequence] = {}
+        self._steps = self._generated = self._prefilled = 0
+
+    @property
+    def capacity(self) -> Capacity:
+        """What fits; fixed for the engine's life."""
+        return self._capacity
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that it takes; zeros for a text-only checkpoint."""
+        return self._encoder.size if self._encoder is not None else (0, 0)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return not self._sequences
+
+    def add(
+        self,
+        request_id: int,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        *,
+        generated: tuple[int, ...] = (),
+        pixels: tuple[torch.Tensor, ...] = (),
+    ) -> None:
+        """Take a request. Raises InvalidRequestError for one that this engine can never serve; then nothing is held."""
+        self._refuse_the_impossible(prompt, sampling, generated, pixels)
+        sequence = new_sequence(request_id, prompt, sampling, generated=generated, pixels=pixels)
+        self._sequences[request_id] = sequence
+        self._scheduler.add(sequence)
+
+    def abort(self, request_id: int) -> None:
+        """Forget a request and free its pages; unknown ids are ignored."""
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is not None:
+            self._scheduler.remove(sequence)
+
+    def step(self) -> tuple[Output, ...]:
+        """Compute one batch; returns what each request that spoke has said."""
+        chunks = self._scheduler.schedule()
+        assert chunks or self.idle, "there is work and none of it can be scheduled"
+        if not chunks:
+            return ()
+        drawn = iter(self._runner.run(chunks))
+        self._scheduler.advance(chunks)
+        outputs = tuple(self._say(chunk.sequence, next(drawn)) for chunk in chunks if chunk.speaks)
+        self._steps += 1
+        self._generated += len(outputs)
+        self._prefilled += sum(chunk.count for chunk in chunks if chunk.count > 1)
+        return outputs
+
+    def warm_up(self) -> None:
+        """Serve requests of our own, an image among them, so that READY means that it has served."""
+        count = min(3 * self._capacity.page_tokens, self._capacity.max_context - 4)
+        prompts: list[tuple[Prompt, tuple[torch.Tensor, ...]]] = [(Prompt((0,) * count), ())]
+        if self._encoder is not None:
+            span = ImageSpan(1, self._config.image_tokens, "warm-up")
+            prompts.append((Prompt((0,) * (span.length + 2), (span,)), (self._encoder.blank(),)))
+        for number, (prompt, pixels) in enumerate(prompts):
+            self.add(-1 - number, prompt, SamplingParams(max_tokens=2, seed=number), pixels=pixels)
+        while not self.idle:
+            self.step()
+        self.check()
+
+    def check(self) -> None:
+        """The books balance; an idle engine holds no page. A broken count is a crash, not a log line."""
+        self._scheduler.check()
+        assert not self.idle or self._scheduler.pages_used == (0, 0), "an idle engine holds pages"
+
+    def load(self) -> EngineLoad:
+        """What it is busy with."""
+        full, sliding = self._scheduler.pages_used
+        return EngineLoad(
+            steps=self._steps,
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting),
+            full_pages_used=full,
+            sliding_pages_used=sliding,
+            preemptions=self._scheduler.preemptions,
+            generated_tokens=self._generated,
+            prefilled_tokens=self._prefilled,
+            host_rss_bytes=_host_rss_bytes(),
+            device_bytes=torch.cuda.memory_reserved(self._device) if self._device.type == "cuda" else 0,
+        )
+
+    def _say(self, sequence: Sequence, token: int) -> Output:
+        finish = sequence.append(token)
+        if finish is not None:
+            del self._sequences[sequence.request_id]
+            self._scheduler.remove(sequence)
+        return Output(sequence.request_id, (token,), finish)
+
+    def _refuse_the_impossible(
+        self, prompt: Prompt, sampling: SamplingParams, generated: tuple[int, ...], pixels: tuple[torch.Tensor, ...]
+    ) -> None:
+        length = len(prompt.token_ids) + sampling.max_tokens
+        if not prompt.token_ids or sampling.max_tokens <= len(generated):
+            raise InvalidRequestError("there is nothing to compute")
+        if length > self._capacity.max_context:
+            raise InvalidRequestError(f"{length} tokens are more than the context of {self._capacity.max_context}")
+        if prompt.images and self._encoder is None:
+            raise InvalidRequestError("this checkpoint takes no images")
+        if len(pixels) != len(prompt.images):
+            raise InvalidRequestError(f"{len(prompt.images)} images are in the prompt, {len(pixels)} came")
+        vocabulary = range(self._config.text.vocab_size)
+        spans = {i for span in prompt.images for i in range(span.start, span.start + span.length)}
+        if any(token not in vocabulary for i, token in enumerate(prompt.token_ids) if i not in spans):
+            raise InvalidRequestError(f"token ids lie between 0 and {vocabulary.stop - 1}")
+
+
+def _host_rss_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,100 @@
+"""One request in the engine: its tokens, how many of them are computed, and the pages that hold them."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+
+import torch
+
+from gemmad.generation import FinishReason, ImageSpan, Prompt, SamplingParams
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a request: where its soft tokens are, and its pixels until they are no longer needed."""
+
+    span: ImageSpan
+    pixels: torch.Tensor
+    """[height, width, 3] uint8 on the host."""
+
+    @property
+    def start(self) -> int:
+        """First soft token."""
+        return self.span.start
+
+    @property
+    def end(self) -> int:
+        """One past the last soft token."""
+        return self.span.start + self.span.length
+
+
+@dataclass(eq=False)
+class Sequence:
+    """Mutable, owned by the engine's thread alone."""
+
+    request_id: int
+    tokens: list[int]
+    """Prompt, and all that was said, in this life or an earlier one."""
+    prompt_tokens: int
+    sampling: SamplingParams
+    pictures: tuple[Picture, ...] = ()
+    computed: int = 0
+    """Tokens whose keys and values are in pages."""
+    full_pages: list[int] = field(default_factory=list)
+    """Page i holds positions [i·P, (i+1)·P)."""
+    sliding_pages: dict[int, int] = field(default_factory=dict)
+    """The same numbering; only those that the window still reaches."""
+
+    @property
+    def length(self) -> int:
+        """Tokens known so far."""
+        return len(self.tokens)
+
+    @property
+    def said(self) -> int:
+        """Tokens generated so far."""
+        return len(self.tokens) - self.prompt_tokens
+
+    def append(self, token: int) -> FinishReason | None:
+        """Take one drawn token; tells whether, and how, the reply ends with it."""
+        self.tokens.append(token)
+        if token in self.sampling.stop_token_ids and self.said >= self.sampling.min_tokens:
+            return FinishReason.STOP
+        if self.said >= self.sampling.max_tokens:
+            return FinishReason.LENGTH
+        return None
+
+    def banned_ids(self) -> tuple[int, ...]:
+        """Ids that the next draw may not give: those that would end a reply before its shortest length."""
+        return self.sampling.stop_token_ids if self.said + 1 < self.sampling.min_tokens else ()
+
+    def picture_at(self, position: int) -> Picture | None:
+        """The image that a position lies in."""
+        index = bisect.bisect_right(self.pictures, position, key=lambda picture: picture.start) - 1
+        if index >= 0 and position < self.pictures[index].end:
+            return self.pictures[index]
+        return None
+
+    def pictures_in(self, start: int, end: int) -> tuple[Picture, ...]:
+        """Images that begin at positions [start, end)."""
+        first = bisect.bisect_left(self.pictures, start, key=lambda picture: picture.start)
+        last = bisect.bisect_left(self.pictures, end, key=lambda picture: picture.start)
+        return self.pictures[first:last]
+
+    def pages(self, *, sliding: bool) -> dict[int, int]:
+        """Pages of one pool by their index in the sequence; empty where the network has no such layers."""
+        return self.sliding_pages if sliding else dict(enumerate(self.full_pages))
+
+
+def new_sequence(
+    request_id: int,
+    prompt: Prompt,
+    sampling: SamplingParams,
+    *,
+    generated: tuple[int, ...] = (),
+    pixels: tuple[torch.Tensor, ...] = (),
+) -> Sequence:
+    """A sequence that has computed nothing yet."""
+    pictures = tuple(Picture(span, image) for span, image in zip(prompt.images, pixels, strict=True))
+    return Sequence(request_id, [*prompt.token_ids, *generated], len(prompt.token_ids), sampling, pictures)

@@ -1,0 +1,55 @@
+"""What attention needs to know about one step, shared by all layers of one kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class AttentionBatch:
+    """A ragged batch over one page pool. T tokens of S sequences lie one after the other.
+
+    A query sees the keys of its own sequence at positions in `(position - window, reach]`: `reach` is its own position
+    in text (causal) and its image's last position inside an image (two-way). A chunk never cuts an image, so every key
+    up to `reach` is in the pool when attention runs.
+    """
+
+    query_starts: torch.Tensor
+    """[S + 1] int32: sequence s owns rows `query_starts[s] : query_starts[s + 1]`."""
+    context_lens: torch.Tensor
+    """[S] int32: tokens of the sequence in the pool, this step's included."""
+    page_table: torch.Tensor
+    """[S, C] int32: position p lies in page `page_table[s, (p // page_tokens) % C]`; a ring for the sliding pool."""
+    positions: torch.Tensor
+    """[T] int64."""
+    reach: torch.Tensor
+    """[T] int64."""
+    slots: torch.Tensor
+    """[T] int64: where this step's keys and values go, `page * page_tokens + offset`."""
+    page_tokens: int
+    window: int | None
+    """None: every earlier key is seen."""
+
+
+@dataclass(frozen=True)
+class SamplingBatch:
+    """How to draw each of R rows; a row is drawn the same whatever the other rows are."""
+
+    temperature: torch.Tensor
+    """[R] float32; 0 is greedy."""
+    top_k: torch.Tensor
+    """[R] int64; 0 is off."""
+    top_p: torch.Tensor
+    """[R] float32; 1 is off."""
+    min_p: torch.Tensor
+    """[R] float32; 0 is off."""
+    seed: torch.Tensor
+    """[R] int64, all 64 bits used."""
+    position: torch.Tensor
+    """[R] int64: index in its sequence of the token to be drawn."""
+    banned: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """(row, ids that may not be drawn): stop ids before a reply's shortest length."""
+    greedy: bool = False
+    """True when every row is greedy: nothing but the largest logit counts."""

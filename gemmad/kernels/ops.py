@@ -1,0 +1,52 @@
+"""The seam between the network and its kernels: one set of functions for each kind of device.
+
+Every set computes what `gemmad.kernels.reference` defines; tests hold them equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gemmad.kernels.batch import AttentionBatch, SamplingBatch
+from gemmad.kernels.reference import attention, network, sampling
+
+
+@dataclass(frozen=True)
+class Ops:
+    """The operations that a step is made of; contracts are the reference functions' docstrings."""
+
+    rms_norm: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+    add_norm: Callable[
+        [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]
+    ]
+    linear: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    gate_up_gelu: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    rope_tables: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+    rotate_and_store: Callable[..., torch.Tensor]
+    prepare_attention: Callable[[AttentionBatch], Any]
+    """What all layers over one pool share; its result goes to `attention`, which alone knows what it is."""
+    attention: Callable[..., torch.Tensor]
+    sample: Callable[[torch.Tensor, SamplingBatch], torch.Tensor]
+
+
+REFERENCE = Ops(
+    rms_norm=network.rms_norm,
+    add_norm=network.add_norm,
+    linear=network.linear,
+    gate_up_gelu=network.gate_up_gelu,
+    rope_tables=network.rope_tables,
+    rotate_and_store=network.rotate_and_store,
+    prepare_attention=attention.group_queries,
+    attention=attention.paged_attention,
+    sample=sampling.sample,
+)
+
+
+def ops_for(device: torch.device) -> Ops:
+    """The fastest set for a device: plain torch everywhere until a kernel beats it."""
+    del device
+    return REFERENCE

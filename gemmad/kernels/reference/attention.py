@@ -1,0 +1,80 @@
+"""Ragged paged attention in plain torch: gathers each sequence's keys, then torch's own attention.
+
+Sequences with one query (decode) are computed together, padded to the longest; a longer chunk is computed by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from gemmad.kernels.batch import AttentionBatch
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some sequences whose queries are equally many."""
+
+    rows: torch.Tensor
+    """[G · n] int64: their rows in the flat batch, n after n."""
+    slots: torch.Tensor
+    """[G, L] int64: their keys, `page * page_tokens + offset`; padding repeats a real slot."""
+    mask: torch.Tensor
+    """[G, 1, n, L] bool."""
+
+
+def group_queries(batch: AttentionBatch) -> list[Group]:
+    """What is the same for all layers of one kind: which keys are gathered for which rows, and who sees whom."""
+    starts = batch.query_starts.tolist()
+    decodes = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] == 1]
+    groups = [_group(batch, decodes, starts)] if decodes else []
+    groups += [_group(batch, [s], starts) for s in range(len(starts) - 1) if starts[s + 1] - starts[s] > 1]
+    return groups
+
+
+def paged_attention(
+    q: torch.Tensor, key_pages: torch.Tensor, value_pages: torch.Tensor, groups: list[Group], *, scale: float
+) -> torch.Tensor:
+    """Softmax attention with grouped queries: q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]."""
+    heads, head_dim = q.shape[1:]
+    keys = key_pages.flatten(0, 1)
+    values = value_pages.flatten(0, 1)
+    out = torch.empty_like(q)
+    for group in groups:
+        count = group.slots.shape[0]
+        queries = q[group.rows].view(count, -1, heads, head_dim).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(
+            queries,
+            keys[group.slots].transpose(1, 2).to(q.dtype),
+            values[group.slots].transpose(1, 2).to(q.dtype),
+            attn_mask=group.mask,
+            scale=scale,
+            enable_gqa=True,
+        )
+        out[group.rows] = mixed.transpose(1, 2).reshape(-1, heads, head_dim)
+    return out
+
+
+def _group(batch: AttentionBatch, members: list[int], starts: list[int]) -> Group:
+    device = batch.positions.device
+    queries = starts[members[0] + 1] - starts[members[0]]
+    rows = torch.tensor([starts[s] + i for s in members for i in range(queries)], device=device)
+    chosen = torch.tensor(members, device=device)
+    contexts = batch.context_lens[chosen].long()
+    positions = batch.positions[rows].view(len(members), queries)
+    reach = batch.reach[rows].view(len(members), queries)
+    lowest = torch.zeros_like(contexts)
+    if batch.window is not None:
+        lowest = (positions[:, 0] - batch.window + 1).clamp_min(0)
+    span = int((contexts - lowest).max())
+    keys = lowest[:, None] + torch.arange(span, device=device)  # [G, L] positions
+    inside = keys < contexts[:, None]
+    keys = torch.where(inside, keys, lowest[:, None])
+    columns = (keys // batch.page_tokens) % batch.page_table.shape[1]
+    pages = batch.page_table[chosen].long().gather(1, columns)
+    seen = inside[:, None] & (keys[:, None] <= reach[:, :, None])
+    if batch.window is not None:
+        seen &= keys[:, None] > positions[:, :, None] - batch.window
+    return Group(rows, pages * batch.page_tokens + keys % batch.page_tokens, seen[:, None])

@@ -1,0 +1,79 @@
+"""The network's small operations in plain torch: the definition that every faster kernel is held to."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """`x / sqrt(mean(x²) + eps) · weight` over the last dimension, computed in float32, returned in x's dtype.
+
+    `weight` is float32 and holds Gemma's `1 + w` (https://arxiv.org/abs/1910.07467, with Gemma's offset).
+    """
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
+
+
+def add_norm(
+    x: torch.Tensor, residual: torch.Tensor, post_weight: torch.Tensor, next_weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Close one block and open the next: `residual + norm(x)`, and the next block's norm of that. All [T, hidden].
+
+    Returns (normed, residual).
+    """
+    residual = residual + rms_norm(x, post_weight, eps)
+    return rms_norm(residual, next_weight, eps), residual
+
+
+def gate_up_gelu(x: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
+    """`gelu_tanh(x·gateᵀ) · (x·upᵀ)`: x [T, hidden], gate_up [2·intermediate, hidden] → [T, intermediate]."""
+    gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
+    return F.gelu(gate, approximate="tanh") * up
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`x·weightᵀ`: x [T, in], weight [out, in] → [T, out]."""
+    return F.linear(x, weight)
+
+
+def rope_tables(positions: torch.Tensor, inverse_frequencies: torch.Tensor, scale: float) -> torch.Tensor:
+    """Cosines and sines of rotary embedding (https://arxiv.org/abs/2104.09864).
+
+    positions [T] int64, inverse_frequencies [D/2] float32 → [2, T, D/2] float32.
+    """
+    angles = positions.float()[:, None] * inverse_frequencies
+    return torch.stack((angles.cos(), angles.sin())) * scale
+
+
+def rotate_and_store(
+    qkv: torch.Tensor,
+    q_weight: torch.Tensor,
+    k_weight: torch.Tensor,
+    rope: torch.Tensor,
+    slots: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    eps: float,
+) -> torch.Tensor:
+    """Norm and rotate queries and keys, write keys and values to their pages, return the queries.
+
+    qkv [T, (H + 2K)·D] as the merged projection gives it; q_weight, k_weight [D] float32; rope [2, T, D/2];
+    key_pages, value_pages [pages, page_tokens, K, D], written at `slots` [T]. Returns [T, H, D] in qkv's dtype.
+    """
+    _, page_tokens, kv_heads, head_dim = key_pages.shape
+    heads = qkv.shape[1] // head_dim - 2 * kv_heads
+    parts = qkv.view(qkv.shape[0], -1, head_dim)
+    q, k, v = parts[:, :heads], parts[:, heads : heads + kv_heads], parts[:, heads + kv_heads :]
+    cos, sin = rope[0][:, None].to(qkv.dtype), rope[1][:, None].to(qkv.dtype)
+    q = _rotate(rms_norm(q, q_weight, eps), cos, sin)
+    k = _rotate(rms_norm(k, k_weight, eps), cos, sin)
+    pages, offsets = slots // page_tokens, slots % page_tokens
+    key_pages.index_put_((pages, offsets), k.to(key_pages.dtype))
+    value_pages.index_put_((pages, offsets), v.to(value_pages.dtype))
+    return q
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

@@ -1,0 +1,118 @@
+"""Gemma 3's language network, written for the runner: flat tokens in, hidden rows out, keys and values into pages.
+
+The network is Google's (https://arxiv.org/abs/2503.19786); transformers' `modeling_gemma3` is the oracle of its tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.ops import Ops
+from gemmad.models.config import RopeConfig, TextShape
+from gemmad.models.weights import LayerWeights, Weights
+
+
+@dataclass(frozen=True)
+class KVPools:
+    """Keys and values of both kinds of layer: one (keys, values) a layer, each [pages, page_tokens, kv_heads, head_dim]."""
+
+    full: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    sliding: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """One step's flat batch of T tokens."""
+
+    token_ids: torch.Tensor
+    """[T] int64; soft tokens of images may be any id of the vocabulary."""
+    full: AttentionBatch
+    sliding: AttentionBatch
+    image_rows: torch.Tensor
+    """[N] int64: rows whose embedding comes from an image."""
+    image_embeddings: torch.Tensor
+    """[N, hidden]."""
+    output_rows: torch.Tensor
+    """[R] int64: rows whose next token is wanted."""
+
+
+class Gemma3:
+    """Weights and pools bound to a set of kernels. Holds no state of a request."""
+
+    def __init__(self, shape: TextShape, weights: Weights, pools: KVPools, ops: Ops) -> None:
+        self._shape = shape
+        self._weights = weights
+        self._ops = ops
+        device = weights.embedding.device
+        self._frequencies = {
+            full: _inverse_frequencies(rope, shape.head_dim).to(device)
+            for full, rope in ((True, shape.full_rope), (False, shape.sliding_rope))
+        }
+        full_pages, sliding_pages = iter(pools.full), iter(pools.sliding)
+        self._pages = [next(full_pages if full else sliding_pages) for full in shape.full_layers]
+        # Rounded to the weights' dtype, as the model was trained (transformers PR 29402).
+        self._embedding_scale = torch.tensor(shape.hidden_size**0.5, dtype=weights.embedding.dtype, device=device)
+
+    @torch.inference_mode()
+    def forward(self, step: StepInputs) -> torch.Tensor:
+        """Run all layers; returns logits [R, vocab] float32 for `output_rows`."""
+        ops, eps, layers = self._ops, self._shape.norm_eps, self._weights.layers
+        shared = {full: self._share(full, step) for full in set(self._shape.full_layers)}
+        residual = self._embed(step)
+        hidden = ops.rms_norm(residual, layers[0].input_norm, eps)
+        for index, layer in enumerate(layers):
+            mixed = self._attend(hidden, layer, index, shared[self._shape.full_layers[index]])
+            hidden, residual = ops.add_norm(mixed, residual, layer.post_attention_norm, layer.pre_feedforward_norm, eps)
+            hidden = ops.linear(ops.gate_up_gelu(hidden, layer.gate_up), layer.down)
+            following = layers[index + 1].input_norm if index + 1 < len(layers) else self._weights.final_norm
+            hidden, residual = ops.add_norm(hidden, residual, layer.post_feedforward_norm, following, eps)
+        return self._logits(hidden[step.output_rows])
+
+    def _share(self, full: bool, step: StepInputs) -> _Shared:
+        batch = step.full if full else step.sliding
+        rope = self._ops.rope_tables(batch.positions, self._frequencies[full], 1.0)
+        return _Shared(batch, rope, self._ops.prepare_attention(batch))
+
+    def _embed(self, step: StepInputs) -> torch.Tensor:
+        rows = self._weights.embedding[step.token_ids] * self._embedding_scale
+        if step.image_rows.numel():
+            rows.index_copy_(0, step.image_rows, step.image_embeddings.to(rows.dtype))
+        return rows
+
+    def _attend(self, hidden: torch.Tensor, layer: LayerWeights, index: int, shared: _Shared) -> torch.Tensor:
+        keys, values = self._pages[index]
+        q = self._ops.rotate_and_store(
+            self._ops.linear(hidden, layer.qkv),
+            layer.q_norm,
+            layer.k_norm,
+            shared.rope,
+            shared.batch.slots,
+            keys,
+            values,
+            self._shape.norm_eps,
+        )
+        mixed = self._ops.attention(q, keys, values, shared.prepared, scale=self._shape.attention_scale)
+        return self._ops.linear(mixed.flatten(1), layer.o)
+
+    def _logits(self, rows: torch.Tensor) -> torch.Tensor:
+        logits = self._ops.linear(rows, self._weights.embedding).float()
+        cap = self._shape.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all layers of one kind have in common in one step."""
+
+    batch: AttentionBatch
+    rope: torch.Tensor
+    prepared: object
+
+
+def _inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:
+    """`theta^(-2i/D) / factor` for i in [0, D/2), float32."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+    return 1.0 / rope.theta**exponents / rope.factor
