@@ -17,7 +17,7 @@ from gemmad.models.weights import LayerWeights, Weights
 
 @dataclass(frozen=True)
 class KVPools:
-    """Keys and values of both kinds of layer: one (keys, values) a layer, each [pages, page_tokens, kv_heads, head_dim]."""
+    """One (keys, values) for each layer of a kind, each [pages, page_tokens, kv_heads, head_dim]."""
 
     full: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     sliding: tuple[tuple[torch.Tensor, torch.Tensor], ...]
