@@ -25,8 +25,10 @@ from gemmad.models.weights import Weights, load_weights
 Progress = Callable[[str, float], None]
 
 
-def build_engine(settings: EngineSettings, *, progress: Progress) -> Engine:
+def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool | None = None) -> Engine:
     """Load and preallocate all that `settings` ask for; `progress` hears the stage and its share done.
+
+    `overlap`: launch a step before the last one's tokens are known; None does so where the device works by itself.
 
     Raises CheckpointError for a folder that cannot be served, MemoryPlanError for settings that do not fit.
     """
@@ -71,6 +73,7 @@ def build_engine(settings: EngineSettings, *, progress: Progress) -> Engine:
         scheduler=Scheduler(limits, PagePool(plan.full_pages), PagePool(plan.sliding_pages)),
         encoder=encoder,
         device=device,
+        overlap=device.type == "cuda" if overlap is None else overlap,
     )
 
 

@@ -6,8 +6,8 @@ import os
 
 import torch
 
-from gemmad.engine.runner import Runner
-from gemmad.engine.scheduler import Scheduler
+from gemmad.engine.runner import Launched, Runner
+from gemmad.engine.scheduler import Chunk, Scheduler
 from gemmad.engine.sequence import Sequence, new_sequence
 from gemmad.engine.vision import PictureEncoder
 from gemmad.errors import InvalidRequestError
@@ -28,6 +28,7 @@ class Engine:
         scheduler: Scheduler,
         encoder: PictureEncoder | None,
         device: torch.device,
+        overlap: bool,
     ) -> None:
         self._config = config
         self._capacity = capacity
@@ -35,6 +36,8 @@ class Engine:
         self._scheduler = scheduler
         self._encoder = encoder
         self._device = device
+        self._overlap = overlap
+        self._under_way: Launched | None = None
         self._sequences: dict[int, Sequence] = {}
         self._steps = self._generated = self._prefilled = 0
 
@@ -75,17 +78,32 @@ class Engine:
             self._scheduler.remove(sequence)
 
     def step(self) -> tuple[Output, ...]:
-        """Compute one batch; returns what each request that spoke has said."""
+        """Launch one batch; returns what each request has said in the last one that is done.
+
+        With `overlap` that is the batch before: while its tokens travel here, the device computes the next one already,
+        for which it needs no token from here. A request that has ended meanwhile is computed once in vain.
+        """
         chunks = self._scheduler.schedule()
-        assert chunks or self.idle, "there is work and none of it can be scheduled"
-        if not chunks:
-            return ()
-        drawn = iter(self._runner.run(chunks))
+        assert chunks or self._under_way or self.idle, "there is work and none of it can be scheduled"
+        launched = self._launch(chunks) if chunks else None
+        if not self._overlap:
+            return self._hear(launched)
+        before, self._under_way = self._under_way, launched
+        return self._hear(before)
+
+    def _launch(self, chunks: list[Chunk]) -> Launched:
+        launched = self._runner.launch(chunks, self._under_way)
         self._scheduler.advance(chunks)
-        outputs = tuple(self._say(chunk.sequence, next(drawn)) for chunk in chunks if chunk.speaks)
         self._steps += 1
-        self._generated += len(outputs)
         self._prefilled += sum(chunk.count for chunk in chunks if chunk.count > 1)
+        return launched
+
+    def _hear(self, launched: Launched | None) -> tuple[Output, ...]:
+        if launched is None:
+            return ()
+        pairs = zip(launched.speaking, launched.drawn, strict=True)
+        outputs = tuple(self._say(s, token) for s, token in pairs if self._sequences.get(s.request_id) is s)
+        self._generated += len(outputs)
         return outputs
 
     def warm_up(self) -> None:

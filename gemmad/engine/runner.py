@@ -16,6 +16,16 @@ from gemmad.kernels.ops import Ops
 from gemmad.models.gemma3 import Gemma3, StepInputs
 
 
+@dataclass(frozen=True)
+class Launched:
+    """A step that is under way, or done."""
+
+    speaking: tuple[Sequence, ...]
+    """Whose next tokens it draws."""
+    drawn: tuple[int, ...]
+    """Those tokens."""
+
+
 @dataclass
 class _Flat:
     """A step's tokens, one sequence after the other."""
@@ -28,10 +38,13 @@ class _Flat:
     pictures: list[Picture] = field(default_factory=list)
     picture_rows: list[int] = field(default_factory=list)
 
-    def add(self, chunk: Chunk) -> None:
-        """Append one chunk's rows."""
+    def add(self, chunk: Chunk, unknown: int | None) -> None:
+        """Append one chunk's rows; `unknown` is the token that its sequence does not know yet."""
         row = len(self.ids)
         self.ids += chunk.sequence.tokens[chunk.start : chunk.end]
+        if len(self.ids) - row < chunk.count:
+            assert unknown is not None, "a token is computed before it is drawn"
+            self.ids.append(unknown)
         self.positions += range(chunk.start, chunk.end)
         self.reach += range(chunk.start, chunk.end)
         for picture in chunk.sequence.pictures_in(chunk.start, chunk.end):
@@ -58,19 +71,18 @@ class Runner:
         self._device = device
 
     @torch.inference_mode()
-    def run(self, chunks: Many[Chunk]) -> list[int]:
-        """Compute all chunks; returns one drawn token for each chunk that `speaks`, in their order."""
-        logits = self._model.forward(self._inputs(chunks))
-        speaking = [chunk.sequence for chunk in chunks if chunk.speaks]
-        if not speaking:
-            return []
-        drawn: list[int] = self._ops.sample(logits, self._sampling(speaking)).tolist()
-        return drawn
+    def launch(self, chunks: Many[Chunk], previous: Launched | None) -> Launched:
+        """Compute all chunks. `previous` is the step before, whose tokens the sequences may not know yet."""
+        speaking = tuple(chunk.sequence for chunk in chunks if chunk.speaks)
+        logits = self._model.forward(self._inputs(chunks, previous))
+        drawn = self._ops.sample(logits, self._sampling(speaking)).tolist() if speaking else []
+        return Launched(speaking, tuple(drawn))
 
-    def _inputs(self, chunks: Many[Chunk]) -> StepInputs:
+    def _inputs(self, chunks: Many[Chunk], previous: Launched | None) -> StepInputs:
+        unknown = dict(zip(map(id, previous.speaking), previous.drawn, strict=True)) if previous else {}
         flat = _Flat()
         for chunk in chunks:
-            flat.add(chunk)
+            flat.add(chunk, unknown.get(id(chunk.sequence)))
         starts = self._tensor(flat.starts, torch.int32)
         contexts = self._tensor([chunk.end for chunk in chunks], torch.int32)
         positions, reach = self._tensor(flat.positions), self._tensor(flat.reach)
@@ -120,7 +132,7 @@ class Runner:
         assert self._encoder is not None, "pictures are refused by a text-only engine"
         return torch.cat(self._encoder.rows(pictures))
 
-    def _sampling(self, sequences: list[Sequence]) -> SamplingBatch:
+    def _sampling(self, sequences: Many[Sequence]) -> SamplingBatch:
         chosen = [sequence.sampling for sequence in sequences]
         banned = ((row, sequence.banned_ids()) for row, sequence in enumerate(sequences))
         return SamplingBatch(

@@ -54,16 +54,13 @@ class Chunk:
     sequence: Sequence
     start: int
     count: int
+    speaks: bool
+    """True when the chunk reaches the sequence's last token, so that the next one is drawn."""
 
     @property
     def end(self) -> int:
         """One past the chunk's last token."""
         return self.start + self.count
-
-    @property
-    def speaks(self) -> bool:
-        """True when the chunk reaches the last known token, so that the next one is drawn."""
-        return self.end == self.sequence.length
 
 
 class Scheduler:
@@ -90,9 +87,10 @@ class Scheduler:
         self._release(sequence)
 
     def schedule(self) -> list[Chunk]:
-        """The next step's chunks, pages in hand. Empty only when there is nothing to do."""
+        """The next step's chunks, pages in hand. Empty only when there is nothing to do, or nothing but to hear what
+        the steps under way have drawn."""
         self._make_room_for_speakers()
-        chunks = [Chunk(s, s.computed, 1) for s in self.running if s.computed == s.length - 1]
+        chunks = [_chunk(s, 1) for s in self.running if _speaks_next(s)]
         budget = self._limits.step_tokens - len(chunks)
         for sequence in [s for s in self.running if s.computed < s.length - 1]:
             budget -= self._extend(sequence, budget, chunks)
@@ -105,9 +103,13 @@ class Scheduler:
         return chunks
 
     def advance(self, chunks: Iterable[Chunk]) -> None:
-        """The chunks are computed: their pages count, and sliding pages behind the window are free."""
+        """The chunks are under way: what they compute counts, and sliding pages behind the window are free.
+
+        A page freed now may be written by the next step; steps follow one another on the device, so none is early.
+        """
         for chunk in chunks:
             sequence = chunk.sequence
+            sequence.pending += chunk.speaks
             sequence.computed = chunk.end
             first = max(0, sequence.computed - self._limits.window + 1) // self._limits.page_tokens
             gone = [index for index in sequence.sliding_pages if index < first]
@@ -130,9 +132,7 @@ class Scheduler:
     def _make_room_for_speakers(self) -> None:
         """Every sequence that draws its next token gets its pages, if need be those of the youngest."""
         for sequence in list(self.running):
-            if sequence.computed < sequence.length - 1:
-                continue
-            while sequence in self.running and not self._take(sequence, 1):
+            while _speaks_next(sequence) and sequence in self.running and not self._take(sequence, 1):
                 self._preempt(self.running[-1])
 
     def _extend(self, sequence: Sequence, budget: int, chunks: list[Chunk]) -> int:
@@ -151,7 +151,7 @@ class Scheduler:
             else:
                 return 0
         if count:
-            chunks.append(Chunk(sequence, sequence.computed, count))
+            chunks.append(_chunk(sequence, count))
         return count
 
     def _admit(self, sequence: Sequence, budget: int, chunks: list[Chunk]) -> int:
@@ -164,7 +164,7 @@ class Scheduler:
             return 0
         self.waiting.popleft()
         self.running.append(sequence)
-        chunks.append(Chunk(sequence, 0, count))
+        chunks.append(_chunk(sequence, count))
         return count
 
     def _chunk_size(self, sequence: Sequence, budget: int, *, alone: bool) -> int:
@@ -207,6 +207,14 @@ class Scheduler:
         sequence.full_pages = []
         sequence.sliding_pages = {}
         sequence.computed = 0
+
+
+def _chunk(sequence: Sequence, count: int) -> Chunk:
+    return Chunk(sequence, sequence.computed, count, sequence.computed + count == sequence.length)
+
+
+def _speaks_next(sequence: Sequence) -> bool:
+    return sequence.computed == sequence.length - 1 and not sequence.complete
 
 
 def _any_prefill(chunks: list[Chunk]) -> bool:

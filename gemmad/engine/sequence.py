@@ -39,8 +39,10 @@ class Sequence:
     prompt_tokens: int
     sampling: SamplingParams
     pictures: tuple[Picture, ...] = ()
+    pending: int = 0
+    """Tokens that steps under way draw and that are not known here yet."""
     computed: int = 0
-    """Tokens whose keys and values are in pages."""
+    """Tokens whose keys and values are in pages, or will be once the steps under way are done."""
     full_pages: list[int] = field(default_factory=list)
     """Page i holds positions [i·P, (i+1)·P)."""
     sliding_pages: dict[int, int] = field(default_factory=dict)
@@ -48,8 +50,13 @@ class Sequence:
 
     @property
     def length(self) -> int:
-        """Tokens known so far."""
-        return len(self.tokens)
+        """Tokens so far, the pending one included."""
+        return len(self.tokens) + self.pending
+
+    @property
+    def complete(self) -> bool:
+        """True once its last token is drawn, known here or not: nothing of it needs computing any more."""
+        return self.length >= self.prompt_tokens + self.sampling.max_tokens
 
     @property
     def said(self) -> int:
@@ -58,6 +65,7 @@ class Sequence:
 
     def append(self, token: int) -> FinishReason | None:
         """Take one drawn token; tells whether, and how, the reply ends with it."""
+        self.pending -= 1
         self.tokens.append(token)
         if token in self.sampling.stop_token_ids and self.said >= self.sampling.min_tokens:
             return FinishReason.STOP
@@ -67,7 +75,8 @@ class Sequence:
 
     def banned_ids(self) -> tuple[int, ...]:
         """Ids that the next draw may not give: those that would end a reply before its shortest length."""
-        return self.sampling.stop_token_ids if self.said + 1 < self.sampling.min_tokens else ()
+        drawn = self.length - self.prompt_tokens
+        return self.sampling.stop_token_ids if drawn + 1 < self.sampling.min_tokens else ()
 
     def picture_at(self, position: int) -> Picture | None:
         """The image that a position lies in."""

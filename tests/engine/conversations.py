@@ -31,7 +31,7 @@ def conversations() -> list[Messages]:
     return [
         *([turn("user", text(f"Count to {n}."))] for n in (3, 7, 12, 30)),
         *([turn("user", text(f"Repeat: {words}"))] for words in ("red fox", "one two three four", "hello, 42!")),
-        *([turn("user", text(FILLER * n + "Count to 5."))] for n in (1, 3, 5, 8, 12, 20, 40)),
+        *([turn("user", text(FILLER * n + "Count to 5."))] for n in (1, 3, 5, 8, 12, 16, 24)),
         *([turn("system", text(f"You are called {n}.")), turn("user", text("What is your name?"))] for n in NAMES),
         *([turn("system", text(FILLER * n)), turn("user", text("Hello"))] for n in (2, 9)),
         *(recall(name, between) for name in NAMES[:3] for between in (0, 1, 3)),

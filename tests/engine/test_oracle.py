@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from gemmad.generation import EngineSettings, SamplingParams
 from tests.engine.conversations import conversations
 from tests.engine.oracle import Question, ask, network
 
-MAX_TOKENS = 24
+MAX_TOKENS = 16
 
 
 @functools.cache
@@ -23,9 +24,10 @@ def questions() -> tuple[Question, ...]:
     return tuple(ask(messages, max_tokens=MAX_TOKENS) for messages in conversations())
 
 
-def engine(**settings: int) -> Engine:
+def engine(*, overlap: bool = False, **settings: Any) -> Engine:
     """An engine over the bundled checkpoint."""
-    built = build_engine(EngineSettings(checkpoint=str(CHECKPOINT), **settings), progress=lambda *_: None)  # type: ignore[arg-type]
+    values: dict[str, Any] = {"checkpoint": str(CHECKPOINT)} | settings
+    built = build_engine(EngineSettings(**values), progress=lambda *_: None, overlap=overlap)
     built.warm_up()
     return built
 
@@ -72,7 +74,7 @@ def test_alone() -> None:
     assert said == answers()
 
 
-@pytest.mark.parametrize("chunk", [7, 16, 33, 100, 257, 1000])
+@pytest.mark.parametrize("chunk", [7, 33, 100, 1000])
 def test_batched_in_chunks(chunk: int) -> None:
     """All at once, prompts cut into chunks of any size, gives transformers' tokens."""
     built, said = engine(max_step_tokens=chunk, max_sequences=16), dict[int, list[int]]()
@@ -82,10 +84,11 @@ def test_batched_in_chunks(chunk: int) -> None:
     assert said == answers()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_staggered(seed: int) -> None:
-    """Requests that arrive while others are computed give transformers' tokens."""
-    chance, built, said = random.Random(seed), engine(max_step_tokens=64, max_sequences=12), dict[int, list[int]]()
+@pytest.mark.parametrize("overlap", [False, True])
+def test_staggered(overlap: bool) -> None:
+    """Requests that arrive while others are computed give transformers' tokens, also a step ahead of them."""
+    chance, said = random.Random(1), dict[int, list[int]]()
+    built = engine(overlap=overlap, max_step_tokens=64, max_sequences=12)
     for number in chance.sample(range(len(questions())), len(questions())):
         submit(built, number, questions()[number])
         for _ in range(chance.randrange(6)):
@@ -94,16 +97,19 @@ def test_staggered(seed: int) -> None:
     assert said == answers()
 
 
-def test_under_preemption() -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_under_preemption(overlap: bool) -> None:
     """With pages for a few sequences only, requests are preempted and still give transformers' tokens."""
     page = 16 * 2 * 2 * 32 * 4 * 2  # 16 tokens of keys and values in one kind's layers
-    built = engine(max_step_tokens=48, max_context=1216 + MAX_TOKENS, max_sequences=12, kv_bytes=150 * page)
+    context = 1216 + MAX_TOKENS
+    built = engine(overlap=overlap, max_step_tokens=48, max_context=context, max_sequences=12, kv_bytes=150 * page)
     said: dict[int, list[int]] = {}
-    for number, question in enumerate(questions()):
-        submit(built, number, question)
+    chosen = range(0, len(questions()), 2)
+    for number in chosen:
+        submit(built, number, questions()[number])
     drain(built, said)
     assert built.load().preemptions > 0
-    assert said == answers()
+    assert said == {number: answers()[number] for number in chosen}
 
 
 def test_resumed_elsewhere() -> None:
@@ -119,9 +125,11 @@ def test_resumed_elsewhere() -> None:
     assert said == {number: answer for number, answer in answers().items() if number in said}
 
 
-def test_cancelled_requests_cost_nobody() -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_cancelled_requests_cost_nobody(overlap: bool) -> None:
     """Requests dropped at any moment leave their pages, and the others' tokens stay right."""
-    chance, built, said = random.Random(3), engine(max_step_tokens=50, max_sequences=10), dict[int, list[int]]()
+    chance, said = random.Random(3), dict[int, list[int]]()
+    built = engine(overlap=overlap, max_step_tokens=50, max_sequences=10)
     dropped = set(chance.sample(range(len(questions())), 15))
     for number, question in enumerate(questions()):
         submit(built, number, question)
