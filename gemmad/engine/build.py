@@ -11,9 +11,9 @@ import torch
 from gemmad.engine.engine import Engine
 from gemmad.engine.memory import allocate_pools, available_kv_bytes, plan_pages
 from gemmad.engine.pages import PagePool
-from gemmad.engine.runner import Runner
+from gemmad.engine.runner import EagerRunner
 from gemmad.engine.scheduler import Limits, Scheduler
-from gemmad.engine.vision import PictureEncoder
+from gemmad.engine.vision import KEPT_PICTURES, PictureEncoder
 from gemmad.errors import CheckpointError, MemoryPlanError
 from gemmad.generation import Capacity, EngineSettings
 from gemmad.kernels.ops import ops_for
@@ -58,7 +58,7 @@ def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool 
     )
     pools = allocate_pools(config.text, plan, page_tokens=settings.page_tokens, device=device, dtype=dtype)
     ops = ops_for(device)
-    encoder = _encoder(config, weights, device, dtype)
+    encoder = _encoder(config, weights, settings)
     return Engine(
         config,
         Capacity(
@@ -69,7 +69,7 @@ def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool 
             full_pages=plan.full_pages,
             sliding_pages=plan.sliding_pages,
         ),
-        runner=Runner(Gemma3(config.text, weights, pools, ops), ops, limits, encoder, device=device),
+        runner=EagerRunner(Gemma3(config.text, weights, pools, ops), ops, limits, encoder, device=device),
         scheduler=Scheduler(limits, PagePool(plan.full_pages), PagePool(plan.sliding_pages)),
         encoder=encoder,
         device=device,
@@ -90,10 +90,17 @@ def _max_context(settings: EngineSettings, config: ModelConfig) -> int:
     return settings.max_context or trained
 
 
-def _encoder(config: ModelConfig, weights: Weights, device: torch.device, dtype: torch.dtype) -> PictureEncoder | None:
+def _encoder(config: ModelConfig, weights: Weights, settings: EngineSettings) -> PictureEncoder | None:
     if weights.tower is None:
         return None
     spec = ImageSpec.load(config.folder)
     if spec is None:
         raise CheckpointError(f"{config.folder}: a checkpoint with vision needs preprocessor_config.json")
-    return PictureEncoder(weights.tower, spec, device=device, dtype=dtype)
+    return PictureEncoder(
+        weights.tower,
+        spec,
+        tokens=config.image_tokens,
+        hidden_size=config.text.hidden_size,
+        slots=max(KEPT_PICTURES, settings.max_step_tokens // config.image_tokens + 1),
+        embedding=weights.embedding,
+    )

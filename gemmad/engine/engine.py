@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from gemmad.engine.flat import MOST_BANNED_IDS
 from gemmad.engine.runner import Launched, Runner
 from gemmad.engine.scheduler import Chunk, Scheduler
 from gemmad.engine.sequence import Sequence, new_sequence
@@ -101,7 +102,7 @@ class Engine:
     def _hear(self, launched: Launched | None) -> tuple[Output, ...]:
         if launched is None:
             return ()
-        pairs = zip(launched.speaking, launched.drawn, strict=True)
+        pairs = zip(launched.speaking, launched.drawn(), strict=True)
         outputs = tuple(self._say(s, token) for s, token in pairs if self._sequences.get(s.request_id) is s)
         self._generated += len(outputs)
         return outputs
@@ -159,6 +160,8 @@ class Engine:
             raise InvalidRequestError("this checkpoint takes no images")
         if len(pixels) != len(prompt.images):
             raise InvalidRequestError(f"{len(prompt.images)} images are in the prompt, {len(pixels)} came")
+        if sampling.min_tokens and len(sampling.stop_token_ids) > MOST_BANNED_IDS:
+            raise InvalidRequestError(f"min_tokens goes with at most {MOST_BANNED_IDS} stop ids")
         vocabulary = range(self._config.text.vocab_size)
         spans = {i for span in prompt.images for i in range(span.start, span.start + span.length)}
         if any(token not in vocabulary for i, token in enumerate(prompt.token_ids) if i not in spans):

@@ -91,10 +91,6 @@ class Sequence:
         last = bisect.bisect_left(self.pictures, end, key=lambda picture: picture.start)
         return self.pictures[first:last]
 
-    def pages(self, *, sliding: bool) -> dict[int, int]:
-        """Pages of one pool by their index in the sequence; empty where the network has no such layers."""
-        return self.sliding_pages if sliding else dict(enumerate(self.full_pages))
-
 
 def new_sequence(
     request_id: int,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import torch
 
@@ -11,40 +10,43 @@ from gemmad.engine.sequence import Picture
 from gemmad.media.spec import ImageSpec, normalise_table
 from gemmad.models.vision import VisionTower
 
-CACHED_PICTURES = 32
-"""Embeddings kept: a picture of a chat that goes on, or of a prompt that is computed in several chunks."""
+KEPT_PICTURES = 32
+"""Embeddings kept at least: a picture of a chat that goes on, or of a prompt that is computed in several chunks."""
 
 
 class PictureEncoder:
-    """The tower, the normalisation that goes before it, and a bounded cache of what it gave."""
+    """The tower, the normalisation that goes before it, and a bounded table of what it gave."""
 
-    def __init__(self, tower: VisionTower, spec: ImageSpec, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, tower: VisionTower, spec: ImageSpec, *, tokens: int, hidden_size: int, slots: int, embedding: torch.Tensor
+    ) -> None:
+        """`slots`: pictures kept, at least as many as one step may hold; `embedding` sets device and dtype."""
         self._tower = tower
         self._spec = spec
-        self._device = device
-        self._dtype = dtype
+        self._tokens = tokens
         # [256, 3]: what transformers' processor makes of each byte of each channel, to the bit.
-        self._table = torch.from_numpy(normalise_table(spec)).to(device)
-        self._cache: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._table = torch.from_numpy(normalise_table(spec)).to(embedding.device)
+        self.images = torch.zeros(slots * tokens, hidden_size, dtype=embedding.dtype, device=embedding.device)
+        """[slots · tokens, hidden]: rows of the pictures that are kept."""
+        self._slots: OrderedDict[str, int] = OrderedDict((f"empty-{slot}", slot) for slot in range(slots))
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the pictures that the tower takes."""
         return self._spec.height, self._spec.width
 
-    def rows(self, pictures: Sequence[Picture]) -> list[torch.Tensor]:
-        """One [image tokens, hidden] tensor for each picture. New ones are computed one by one: a batch would give
-        rounding that depends on its neighbours."""
-        found = []
-        for picture in pictures:
-            rows = self._cache.pop(picture.span.digest, None)
-            if rows is None:
-                rows = self._tower.encode(self._normalise(picture.pixels))[0]
-            self._cache[picture.span.digest] = rows
-            found.append(rows)
-        while len(self._cache) > CACHED_PICTURES:
-            self._cache.popitem(last=False)
-        return found
+    @torch.inference_mode()
+    def place(self, picture: Picture) -> int:
+        """Index in `images` of the picture's first row; computed unless an equal picture is kept. The one that was not
+        asked for the longest gives way. Pictures are computed one by one: rounding must not depend on neighbours."""
+        digest = picture.span.digest
+        slot = self._slots.pop(digest, None)
+        if slot is None:
+            _, slot = self._slots.popitem(last=False)
+            rows = self._tower.encode(self._normalise(picture.pixels))[0]
+            self.images[slot * self._tokens : (slot + 1) * self._tokens] = rows
+        self._slots[digest] = slot
+        return slot * self._tokens
 
     def blank(self) -> torch.Tensor:
         """Pixels of the right size, for warm-up."""
@@ -52,6 +54,6 @@ class PictureEncoder:
 
     def _normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """[height, width, 3] uint8 → [1, 3, height, width] in the tower's dtype."""
-        values = pixels.to(self._device).long()
+        values = pixels.to(self._table.device).long()
         channels = [self._table[values[:, :, channel], channel] for channel in range(3)]
-        return torch.stack(channels)[None].to(self._dtype)
+        return torch.stack(channels)[None].to(self.images.dtype)

@@ -21,16 +21,21 @@ class AttentionBatch:
     context_lens: torch.Tensor
     """[S] int32: tokens of the sequence in the pool, this step's included."""
     page_table: torch.Tensor
-    """[S, C] int32: position p lies in page `page_table[s, (p // page_tokens) % C]`; a ring for the sliding pool."""
+    """[≥ S · C] int32, S rows of C columns: position p lies in page `row[(p // page_tokens) % C]`; a ring for the
+    sliding pool."""
+    columns: torch.Tensor
+    """[1] int32: C. On the device, so that one captured graph reads tables of any width."""
     positions: torch.Tensor
     """[T] int64."""
     reach: torch.Tensor
     """[T] int64."""
     slots: torch.Tensor
-    """[T] int64: where this step's keys and values go, `page * page_tokens + offset`."""
+    """[T] int64: where this step's keys and values go, `page * page_tokens + offset`; -1 in a row of padding."""
     page_tokens: int
     window: int | None
     """None: every earlier key is seen."""
+    longest_query: int
+    """Most tokens that one sequence may bring; 1 in a step that only decodes."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class SamplingBatch:
     """[R] int64, all 64 bits used."""
     position: torch.Tensor
     """[R] int64: index in its sequence of the token to be drawn."""
-    banned: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    """(row, ids that may not be drawn): stop ids before a reply's shortest length."""
+    banned_ids: torch.Tensor
+    """[R, B] int64: ids that may not be drawn, those that would end a reply before its shortest length; -1 is none."""
     greedy: bool = False
-    """True when every row is greedy: nothing but the largest logit counts."""
+    """True when every row is known to be greedy: nothing but the largest logit counts."""

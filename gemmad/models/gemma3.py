@@ -28,13 +28,13 @@ class StepInputs:
     """One step's flat batch of T tokens."""
 
     token_ids: torch.Tensor
-    """[T] int64; soft tokens of images may be any id of the vocabulary."""
+    """[T] int64; an image's soft tokens may be any ids of the vocabulary."""
     full: AttentionBatch
     sliding: AttentionBatch
-    image_rows: torch.Tensor
-    """[N] int64: rows whose embedding comes from an image."""
-    image_embeddings: torch.Tensor
-    """[N, hidden]."""
+    image_index: torch.Tensor
+    """[T] int64: the row of `images` that is this token's embedding; -1 for text."""
+    images: torch.Tensor | None
+    """[N, hidden]; None in a step without images."""
     output_rows: torch.Tensor
     """[R] int64: rows whose next token is wanted."""
 
@@ -78,9 +78,10 @@ class Gemma3:
 
     def _embed(self, step: StepInputs) -> torch.Tensor:
         rows = self._weights.embedding[step.token_ids] * self._embedding_scale
-        if step.image_rows.numel():
-            rows.index_copy_(0, step.image_rows, step.image_embeddings.to(rows.dtype))
-        return rows
+        if step.images is None:
+            return rows
+        seen = step.images[step.image_index.clamp_min(0)]
+        return torch.where(step.image_index[:, None] >= 0, seen, rows)
 
     def _attend(self, hidden: torch.Tensor, layer: LayerWeights, index: int, shared: _Shared) -> torch.Tensor:
         keys, values = self._pages[index]

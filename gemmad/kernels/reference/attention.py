@@ -72,8 +72,9 @@ def _group(batch: AttentionBatch, members: list[int], starts: list[int]) -> Grou
     keys = lowest[:, None] + torch.arange(span, device=device)  # [G, L] positions
     inside = keys < contexts[:, None]
     keys = torch.where(inside, keys, lowest[:, None])
-    columns = (keys // batch.page_tokens) % batch.page_table.shape[1]
-    pages = batch.page_table[chosen].long().gather(1, columns)
+    width = int(batch.columns)
+    table = batch.page_table[: len(starts[1:]) * width].view(-1, width)
+    pages = table[chosen].long().gather(1, (keys // batch.page_tokens) % width)
     seen = inside[:, None] & (keys[:, None] <= reach[:, :, None])
     if batch.window is not None:
         seen &= keys[:, None] > positions[:, :, None] - batch.window

@@ -22,8 +22,7 @@ def sample(logits: torch.Tensor, batch: SamplingBatch) -> torch.Tensor:
 
     Filters apply in transformers' order: temperature, top_k, top_p, min_p.
     """
-    for row, banned in batch.banned:
-        logits[row, list(banned)] = float("-inf")
+    logits = _ban(logits, batch.banned_ids)
     best = logits.argmax(-1)
     if batch.greedy:
         return best
@@ -58,6 +57,13 @@ def _multiply(constant: int, value: torch.Tensor) -> tuple[torch.Tensor, torch.T
     """Low and high half of a 32 × 32 bit product; int64 wraps around, its bits stay right."""
     product = value * constant
     return product & _MASK, (product >> 32) & _MASK
+
+
+def _ban(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """-inf at each row's ids; -1 changes nothing."""
+    padded = torch.nn.functional.pad(logits, (0, 1))  # a column for -1 to point at
+    columns = torch.where(ids < 0, logits.shape[1], ids)
+    return padded.scatter(1, columns, float("-inf"))[:, :-1]
 
 
 def _filter(scaled: torch.Tensor, batch: SamplingBatch) -> tuple[torch.Tensor, torch.Tensor]:

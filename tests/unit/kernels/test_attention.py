@@ -54,12 +54,14 @@ def random_batch(shapes: list[tuple[int, int, int]], *, page: int, window: int |
     batch = AttentionBatch(
         query_starts=torch.tensor(starts, dtype=torch.int32),
         context_lens=torch.tensor(totals, dtype=torch.int32),
-        page_table=table,
+        page_table=table.flatten(),
+        columns=torch.tensor([table.shape[1]], dtype=torch.int32),
         positions=torch.tensor(positions),
         reach=torch.tensor(reach),
         slots=torch.zeros(len(positions), dtype=torch.int64),
         page_tokens=page,
         window=window,
+        longest_query=max(new for _, new, _ in shapes),
     )
     flat = [
         [pages[p].flatten(0, 1)[:total] for p, total in zip(numbers, totals, strict=True)]
@@ -98,12 +100,14 @@ def test_what_others_hold_does_not_matter(window: int | None) -> None:
         alone = AttentionBatch(
             query_starts=torch.tensor([0, new], dtype=torch.int32),
             context_lens=batch.context_lens[s : s + 1],
-            page_table=batch.page_table[s : s + 1],
+            page_table=batch.page_table.view(len(shapes), -1)[s],
+            columns=batch.columns,
             positions=batch.positions[row : row + new],
             reach=batch.reach[row : row + new],
             slots=batch.slots[row : row + new],
             page_tokens=4,
             window=window,
+            longest_query=new,
         )
         out = paged_attention(q[row : row + new], key_pages, value_pages, group_queries(alone), scale=0.3)
         torch.testing.assert_close(out, together[row : row + new])

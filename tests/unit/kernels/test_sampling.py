@@ -19,6 +19,7 @@ def batch(rows: int, **changes: Any) -> SamplingBatch:
         "min_p": torch.zeros(rows),
         "seed": torch.arange(rows),
         "position": torch.zeros(rows, dtype=torch.int64),
+        "banned_ids": torch.full((rows, 2), -1),
     }
     return SamplingBatch(**(values | changes))
 
@@ -85,7 +86,7 @@ def test_banned_ids_are_never_drawn() -> None:
     """A stop id that may not come yet does not come, greedy or not."""
     logits = torch.zeros(2, 10)
     logits[:, 3] = 50.0
-    drawn = sample(logits, batch(2, temperature=torch.tensor([0.0, 1.0]), banned=((0, (3,)), (1, (3,)))))
+    drawn = sample(logits, batch(2, temperature=torch.tensor([0.0, 1.0]), banned_ids=torch.tensor([[3, -1], [-1, 3]])))
     assert 3 not in drawn.tolist()
 
 
