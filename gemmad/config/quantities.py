@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -24,7 +25,7 @@ def parse_bytes(value: Any) -> Any:
     match = _BYTES.match(value)
     if not match:
         raise ValueError(f"{value!r} is not a size; write for example 512MiB or 2GiB")
-    return int(float(match[1]) * _BYTE_UNITS[(match[2] or "").lower()])
+    return int(Fraction(match[1]) * _BYTE_UNITS[(match[2] or "").lower()])  # a float would round large sizes
 
 
 def parse_duration(value: Any) -> Any:

@@ -7,13 +7,14 @@ A section is frozen; a class elsewhere takes the section it needs, never the who
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemmad.config.quantities import Bytes, Seconds
 
 When = Literal["live", "recycle", "restart"]
+GpuName = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 
 def setting(default: Any, doc: str, when: When, **bounds: Any) -> Any:
@@ -71,7 +72,7 @@ class WorkersSection(Section):
 
     count: int = setting(1, "Workers when computing on the CPU.", "recycle", ge=1, le=64)
     per_gpu: int = setting(1, "Workers on each GPU.", "recycle", ge=1, le=8)
-    gpus: Literal["all"] | tuple[str, ...] = setting("all", "GPUs to use, by index or UUID.", "recycle")
+    gpus: Literal["all"] | tuple[GpuName, ...] = setting("all", "GPUs to use, by index or UUID.", "recycle")
     cpu_threads: int | None = setting(None, "Threads of a CPU worker; none shares the cores.", "recycle", ge=1)
     load_timeout: Seconds = setting(600.0, "A worker that loads longer without a sign of life is killed.", "live", gt=0)
     hang_timeout: Seconds = setting(30.0, "A ready worker without a heartbeat for so long is killed.", "live", gt=0)

@@ -92,8 +92,11 @@ class AsyncChannel(Generic[T]):
         self._limit_bytes = limit_bytes
         self._unsent: collections.deque[tuple[memoryview, list[int]]] = collections.deque()
         self._unsent_bytes = 0
+        self._fds: collections.deque[int] = collections.deque()
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self.broken = False
+        """Whether it was closed because the peer misbehaved, not because it went away."""
         self._loop.add_reader(sock, self._read)
 
     @property
@@ -106,17 +109,24 @@ class AsyncChannel(Generic[T]):
         `on_closed` tells."""
         if self._closed:
             return
+        _check_fd_count(fds)
         data = memoryview(encode_frame(message))
         if self._unsent_bytes + len(data) > self._limit_bytes:
-            self._fail(f"{self._unsent_bytes} bytes wait unread by the worker")
+            self._fail(f"{self._unsent_bytes} bytes wait unread by the worker", broken=True)
             return
         self._unsent.append((data, [os.dup(fd) for fd in fds]))
         self._unsent_bytes += len(data)
         if len(self._unsent) == 1:
             self._write()
 
+    def take_fds(self, count: int) -> list[int]:
+        """The next `count` descriptors, now the caller's to close. Raises ProtocolError when fewer came."""
+        if len(self._fds) < count:
+            raise ProtocolError(f"{count} file descriptors announced, {len(self._fds)} came")
+        return [self._fds.popleft() for _ in range(count)]
+
     def close(self) -> None:
-        """Stop talking; `on_closed` is not called any more."""
+        """Stop talking, and close every descriptor that nobody took; `on_closed` is not called any more."""
         if self._closed:
             return
         self._closed = True
@@ -125,15 +135,23 @@ class AsyncChannel(Generic[T]):
         for _, fds in self._unsent:
             _close_all(fds)
         self._unsent.clear()
+        while self._fds:
+            os.close(self._fds.popleft())
         self._sock.close()
 
     def _read(self) -> None:
         try:
-            data = self._sock.recv(READ_BYTES)
+            data, ancillary, flags, _ = self._sock.recvmsg(
+                READ_BYTES, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+            )
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._fail(f"the socket failed: {error}")
+            return
+        self._fds.extend(_received_fds(ancillary))
+        if flags & socket.MSG_CTRUNC or len(self._fds) > MAX_FDS:
+            self._fail("file descriptors were lost on the way, or more came than were announced", broken=True)
             return
         if not data:
             self._fail("end of file")
@@ -141,7 +159,7 @@ class AsyncChannel(Generic[T]):
         try:
             messages = self._decoder.feed(data)
         except ProtocolError as error:
-            self._fail(f"it broke the protocol: {error}")
+            self._fail(f"it broke the protocol: {error}", broken=True)
             return
         for message in messages:
             if self._closed:  # a handler closed us
@@ -169,7 +187,8 @@ class AsyncChannel(Generic[T]):
         else:
             self._loop.remove_writer(self._sock)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, broken: bool = False) -> None:
+        self.broken = broken
         self.close()
         self._on_closed(reason)
 
@@ -177,10 +196,14 @@ class AsyncChannel(Generic[T]):
 def _send_with_fds(sock: socket.socket, data: memoryview, fds: Sequence[int]) -> int:
     if not fds:
         return sock.send(data, socket.MSG_NOSIGNAL)
-    if len(fds) > MAX_FDS:
-        raise ProtocolError(f"{len(fds)} file descriptors in one frame, at most {MAX_FDS} fit")
+    _check_fd_count(fds)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
     return sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+
+
+def _check_fd_count(fds: Sequence[int]) -> None:
+    if len(fds) > MAX_FDS:
+        raise ProtocolError(f"{len(fds)} file descriptors in one frame, at most {MAX_FDS} fit")
 
 
 def _received_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -57,5 +57,5 @@ class FrameDecoder(Generic[T]):
     def _decode(self, body: bytes) -> T:
         try:
             return self._decoder.decode(body)
-        except msgspec.MsgspecError as error:  # names the field and what was expected
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # names field and expectation
             raise ProtocolError(f"not a message: {error}") from error

@@ -1,0 +1,63 @@
+# `make` lists the commands. Everything runs in .venv, which each command sets up first if it is not.
+#
+#   PYTHON=python3.12 make setup      another interpreter (3.11 or newer) for .venv
+#   JOBS=8 make test                  more test processes
+#   ARGS="--port 8000" make run       more flags for the daemon
+
+PYTHON ?= python3
+JOBS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format types contracts check docs pins clean distclean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything in it
+
+run: $(STAMP) ## start the daemon on the bundled model, at http://127.0.0.1:4363
+	@$(BIN)/gemmad serve --demo $(ARGS)
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(STAMP) ## look for mistakes and odd formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: $(STAMP) ## check the types
+	$(BIN)/mypy
+
+contracts: $(STAMP) ## check which package imports which
+	$(BIN)/lint-imports --no-logo
+
+check: lint types contracts test ## all of lint, types, contracts and test: what CI runs
+
+docs: $(STAMP) ## write the pages that are made from the code
+	$(BIN)/python tools/write_docs.py
+
+pins: $(STAMP) ## write constraints.txt from what .venv has
+	$(BIN)/python tools/pins.py > constraints.new
+	mv constraints.new constraints.txt
+
+clean: ## remove what the commands made, but for .venv
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find gemmad tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gemmad needs Python 3.11 or newer: make PYTHON=/path/to/python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,102 @@
+"""The schema in words: the settings page of the docs, and a config as TOML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gemmad.config.keys import Key, keys, sections, value_of
+from gemmad.config.load import Origin
+from gemmad.config.schema import Config
+
+_INTRODUCTION = """\
+# Configuration
+
+<!-- Made from gemmad/config/schema.py by `make docs`; a test holds the two equal. -->
+
+One TOML file. It is taken from `--config FILE`, else from `$GEMMAD_CONFIG`, else from the first of these that exists:
+
+1. `gemmad.toml` in `$GEMMAD_CONFIG_DIR` or in systemd's `$CONFIGURATION_DIRECTORY`; where one is set, only there
+2. `~/.config/gemmad/gemmad.toml` (`$XDG_CONFIG_HOME`); for root `/etc/gemmad/gemmad.toml`
+3. `/etc/gemmad/gemmad.toml`
+
+Every key has a default, so the file may be missing or empty. A flag of `gemmad serve` wins over an environment variable
+`GEMMAD_SECTION__KEY` (two underscores: `GEMMAD_SERVER__PORT=8000`), that wins over the file, and the file over the
+default. An empty variable counts as not set; lists are written as in TOML: `GEMMAD_MODEL__SERVED_NAMES='["a", "b"]'`.
+
+- `gemmad config check` prints every error, with file, line and key.
+- `gemmad config show --origin` prints what is in force and who set it.
+- `gemmad config path` prints the file that is read.
+
+A **size** is a number of bytes or text such as `"512MiB"`, `"2GiB"`, `"1GB"` (K, M, G and T alone are binary).
+A **duration** is a number of seconds or text such as `"250ms"`, `"30s"`, `"1h30m"`.
+A relative **path** in the file belongs to the file's folder, in a flag or variable to the current one; `~` works.
+
+The running daemon watches the file. *Takes effect* says when an edit does:
+
+- **live**: at once. A request that runs keeps what it was admitted under.
+- **recycle**: with new workers; so far that means with the next start of the daemon, which logs it as pending.
+- **restart**: with the next start of the daemon, which logs it as pending.
+
+An edit with an error changes nothing: the daemon goes on with what it has and logs what is wrong.
+"""
+
+_KIBI = 1024
+
+
+def settings_page() -> str:
+    """`docs/configuration.md`."""
+    parts = [_INTRODUCTION]
+    for section, kind in sections().items():
+        parts.append(f"\n## [{section}]\n\n{kind.__doc__}\n")
+        parts.append("| key | type | default | takes effect | |\n|---|---|---|---|---|")
+        parts.extend(_row(key) for key in keys() if key.section == section)
+    return "\n".join(parts) + "\n"
+
+
+def config_toml(config: Config, origins: Mapping[str, Origin] | None = None) -> str:
+    """`config` as a file that says the same; with `origins`, each line tells who set its value."""
+    lines: list[str] = []
+    for section in sections():
+        lines.append(f"[{section}]")
+        for key in keys():
+            if key.section == section:
+                remark = f"  # {origins[key.dotted]}" if origins is not None else ""
+                lines.append(_assignment(key, value_of(config, key)) + remark)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(key: Key) -> str:
+    default = "none" if key.default is None else f"`{_default_words(key)}`"
+    return f"| `{key.name}` | {key.type_words} | {default} | {key.when} | {key.doc} |"
+
+
+def _default_words(key: Key) -> str:
+    value = key.default
+    if key.type_words == "size":
+        for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+            if value and value % _KIBI**power == 0:
+                return _toml(f"{value // _KIBI**power}{unit}")
+    if key.type_words == "duration":
+        return _toml(f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms")
+    return _toml(value)
+
+
+def _assignment(key: Key, value: Any) -> str:
+    if value is None:
+        return f"# {key.name} is not set"
+    return f"{key.name} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, str | Path):
+        # JSON's strings are TOML's, but for what TOML wants escaped beyond them
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from gemmad.config.document import config_toml, settings_page
+from gemmad.config.keys import keys
+from gemmad.config.load import load_config
+from gemmad.config.schema import Config
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_page_is_the_schema() -> None:
+    """docs/configuration.md is what the schema says now; `make docs` writes it."""
+    assert (ROOT / "docs/configuration.md").read_text() == settings_page()
+
+
+def test_every_key_is_on_the_page() -> None:
+    """Every key has a row with its sentence."""
+    page = settings_page()
+    for key in keys():
+        assert f"| `{key.name}` |" in page
+        assert key.doc in page
+
+
+def test_a_config_as_a_file_says_the_same(tmp_path: Path) -> None:
+    """A config written as TOML is read back as the same config, whatever its texts are."""
+    config = Config.model_validate(
+        {
+            "model": {"path": '/a "b"\\\n\x7f\x01é😀', "served_names": ["x'y", ""]},
+            "server": {"uds": "/run/x.sock", "ping_every": 0.1},
+            "sampling": {"temperature": 0, "top_p": 0.25},
+            "media": {"fetch": False},
+        }
+    )
+    path = tmp_path / "gemmad.toml"
+    path.write_text(config_toml(config))
+    assert load_config(path, env={}, overrides={}).config == config
+
+
+def test_origins_are_remarks(tmp_path: Path) -> None:
+    """With origins each line says who set it, and the file still reads as the same config."""
+    path = tmp_path / "gemmad.toml"
+    path.write_text("[server]\nport = 5\n")
+    loaded = load_config(path, env={}, overrides={"server.host": "h"})
+    text = config_toml(loaded.config, loaded.origins)
+    assert "port = 5  # file\n" in text
+    assert 'host = "h"  # flag\n' in text
+    path.write_text(text)
+    assert load_config(path, env={}, overrides={}).config == loaded.config

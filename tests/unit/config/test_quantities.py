@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemmad.config.quantities import parse_bytes, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("512", 512),
+        ("512B", 512),
+        ("1K", 1024),
+        ("1k", 1024),
+        ("1KiB", 1024),
+        ("1kB", 1000),
+        ("1.5GiB", 3 << 29),
+        (" 2 GB ", 2_000_000_000),
+        ("3Ti", 3 << 40),
+        ("9007199254740993", 9007199254740993),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    """Sizes are binary by default, decimal with a plain B, and exact however large."""
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "1 apple", "-1", "1e3", "1.GiB", "0x10", "1PiB", "1 2", "inf", "nan"])
+def test_what_is_no_size(text: str) -> None:
+    """What is no size is refused with an example of one."""
+    with pytest.raises(ValueError, match="512MiB"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30.0),
+        ("250ms", 0.25),
+        ("1h30m", 5400.0),
+        ("1h 30m 5s", 5405.0),
+        ("2d", 172800.0),
+        ("1.5", 1.5),
+        (" 7 ", 7.0),
+        ("1M", 60.0),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    """Durations add their parts; a bare number is seconds."""
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "5 apples", "5s later", "1w", "--5s", "5ss"])
+def test_what_is_no_duration(text: str) -> None:
+    """What is no duration is refused with an example of one."""
+    with pytest.raises(ValueError, match="1h30m"):
+        parse_duration(text)
+
+
+@given(st.one_of(st.integers(), st.floats(), st.none(), st.booleans(), st.lists(st.integers())))
+def test_what_is_no_text_is_left_to_the_schema(value: object) -> None:
+    """Only text is parsed; any other value is the schema's to judge."""
+    assert parse_bytes(value) is value
+    assert parse_duration(value) is value
+
+
+@given(st.text())
+def test_any_text_is_a_value_or_an_error(text: str) -> None:
+    """No text, however long or strange, does anything but parse or raise ValueError."""
+    for parse in (parse_bytes, parse_duration):
+        with contextlib.suppress(ValueError):
+            parse(text)
+
+
+@given(st.integers(min_value=0, max_value=10**400), st.sampled_from(["", "B", "KiB", "MB", "T"]))
+def test_sizes_of_any_length_parse(number: int, unit: str) -> None:
+    """A number with very many digits is a size too; whether it makes sense is for the schema's bounds."""
+    assert parse_bytes(f"{number}{unit}") >= number

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gemmad.metrics import Metrics, Reading, WorkerReading
+
+
+def test_a_reading_as_metrics() -> None:
+    """Every number of a reading is in the text that Prometheus reads."""
+    worker = WorkerReading(name="gpu0", state="ready", starts=2, kv_usage_ratio=0.5, preemptions=3, device_bytes=9)
+    reading = Reading(version="1", running=4, waiting=5, generated_tokens=6, workers=(worker,), config_is_good=False)
+    text = Metrics(lambda: reading, states=["ready", "failed"]).render().decode()
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["gemmad_requests_running",] == 4
+    assert samples["gemmad_requests_waiting",] == 5
+    assert samples["gemmad_generation_tokens_total",] == 6
+    assert samples["gemmad_config_reload_success",] == 0
+    assert samples["gemmad_worker_state", "gpu0", "ready"] == 1
+    assert samples["gemmad_worker_state", "failed", "gpu0"] == 0
+    assert samples["gemmad_kv_cache_usage_ratio", "gpu0"] == 0.5
+    assert samples["gemmad_preemptions_total", "gpu0"] == 3
+    assert samples["gemmad_vram_bytes", "gpu0", "reserved"] == 9
+    assert samples["gemmad_build_info", "1"] == 1
+
+
+def test_two_daemons_in_one_process() -> None:
+    """Each has metrics of its own."""
+    first, second = (Metrics(lambda: Reading(version="1")) for _ in range(2))
+    first.requests.labels(outcome="stop").inc()
+    assert b'outcome="stop"' in first.render()
+    assert b'outcome="stop"' not in second.render()
