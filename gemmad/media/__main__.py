@@ -1,0 +1,7 @@
+"""`python -m gemmad.media --fd N`."""
+
+import sys
+
+from gemmad.media.process import main
+
+sys.exit(main())
