@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 
 from gemmad.engine.engine import Engine
+from gemmad.engine.graphs import GraphRunner
 from gemmad.engine.memory import allocate_pools, available_kv_bytes, plan_pages
 from gemmad.engine.pages import PagePool
-from gemmad.engine.runner import EagerRunner
+from gemmad.engine.runner import EagerRunner, Runner
 from gemmad.engine.scheduler import Limits, Scheduler
 from gemmad.engine.vision import KEPT_PICTURES, PictureEncoder
 from gemmad.errors import CheckpointError, MemoryPlanError
 from gemmad.generation import Capacity, EngineSettings
-from gemmad.kernels.ops import ops_for
+from gemmad.kernels.ops import Ops, ops_for
 from gemmad.media.spec import ImageSpec
 from gemmad.models.config import ModelConfig, read_config
 from gemmad.models.gemma3 import Gemma3
@@ -35,10 +36,25 @@ def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool 
     torch.set_num_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
     config = read_config(Path(settings.checkpoint))
     device = torch.device(settings.device)
-    dtype = _dtype(settings, device)
-    max_context = _max_context(settings, config)
-    weights = load_weights(config, device=device, dtype=dtype, progress=lambda share: progress("weights", share))
+    _max_context(settings, config)  # before the weights: a slip in the settings should not cost minutes
+    weights = load_weights(
+        config, device=device, dtype=_dtype(settings, device), progress=lambda share: progress("weights", share)
+    )
+    return assemble(config, weights, settings, progress=progress, overlap=overlap)
+
+
+def assemble(
+    config: ModelConfig,
+    weights: Weights,
+    settings: EngineSettings,
+    *,
+    progress: Progress,
+    overlap: bool | None = None,
+) -> Engine:
+    """An engine over weights that are in place. Raises MemoryPlanError for settings that do not fit."""
     progress("memory", 0.0)
+    device, dtype = weights.embedding.device, weights.embedding.dtype
+    max_context = _max_context(settings, config)
     limits = Limits(
         max_sequences=settings.max_sequences,
         step_tokens=settings.max_step_tokens,
@@ -47,6 +63,7 @@ def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool 
         full_layers=any(config.text.full_layers),
         sliding_layers=not all(config.text.full_layers),
     )
+    encoder = _encoder(config, weights, settings)
     plan = plan_pages(
         config.text,
         limits,
@@ -58,7 +75,7 @@ def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool 
     )
     pools = allocate_pools(config.text, plan, page_tokens=settings.page_tokens, device=device, dtype=dtype)
     ops = ops_for(device)
-    encoder = _encoder(config, weights, settings)
+    model = Gemma3(config.text, weights, pools, ops)
     return Engine(
         config,
         Capacity(
@@ -69,12 +86,32 @@ def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool 
             full_pages=plan.full_pages,
             sliding_pages=plan.sliding_pages,
         ),
-        runner=EagerRunner(Gemma3(config.text, weights, pools, ops), ops, limits, encoder, device=device),
+        runner=_runner(model, ops, limits, encoder, config=config, max_context=max_context, progress=progress),
         scheduler=Scheduler(limits, PagePool(plan.full_pages), PagePool(plan.sliding_pages)),
         encoder=encoder,
         device=device,
         overlap=device.type == "cuda" if overlap is None else overlap,
     )
+
+
+def _runner(
+    model: Gemma3,
+    ops: Ops,
+    limits: Limits,
+    encoder: PictureEncoder | None,
+    *,
+    config: ModelConfig,
+    max_context: int,
+    progress: Progress,
+) -> Runner:
+    if model.device.type != "cuda":
+        return EagerRunner(model, ops, limits, encoder, device=model.device)
+    longest_step = max(limits.step_tokens, limits.max_sequences + config.image_tokens)
+    runner = GraphRunner(
+        model, ops, limits, encoder, device=model.device, max_context=max_context, longest_step=longest_step
+    )
+    runner.capture(lambda share: progress("graphs", share))
+    return runner
 
 
 def _dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:

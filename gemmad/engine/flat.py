@@ -100,6 +100,11 @@ def page_rows(chunks: Many[Chunk], *, sliding: bool) -> tuple[list[list[int]], i
     return rows, width
 
 
+def sliding_ring(limits: Limits, longest_chunk: int) -> int:
+    """Columns of a ring that serves any step: no two pages that a sequence holds at a time share one."""
+    return max(1, -(-(limits.window - 1 + longest_chunk) // limits.page_tokens) + 1)
+
+
 def banned_ids(sequence: Sequence) -> list[int]:
     """Ids that the next draw may not give, padded with -1."""
     ids = list(sequence.banned_ids())

@@ -56,6 +56,11 @@ class Gemma3:
         # Rounded to the weights' dtype, as the model was trained (transformers PR 29402).
         self._embedding_scale = torch.tensor(shape.hidden_size**0.5, dtype=weights.embedding.dtype, device=device)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._weights.embedding.device
+
     @torch.inference_mode()
     def forward(self, step: StepInputs) -> torch.Tensor:
         """Run all layers; returns logits [R, vocab] float32 for `output_rows`."""

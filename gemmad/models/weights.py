@@ -77,6 +77,18 @@ def load_weights(
     return weights
 
 
+def random_weights(config: ModelConfig, *, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Weights:
+    """A network of the config's shape that says nothing: for measuring without a checkpoint. Norms multiply by one."""
+    weights = _allocate(config, device, dtype)
+    generator = torch.Generator(device).manual_seed(seed)
+    for target in _targets(weights, config.text).values():
+        if target.offset:
+            target.tensor.fill_(1.0)
+        else:
+            target.tensor.normal_(0.0, 0.02, generator=generator)
+    return weights
+
+
 @dataclass(frozen=True)
 class _Target:
     """Where one tensor of a file goes."""
