@@ -18,7 +18,17 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG_PRIORITY = 7
 
-_TALKATIVE = ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "watchdog", "asyncio", "PIL")
+_TALKATIVE = (
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "sse_starlette",
+    "httpx",
+    "httpcore",
+    "watchdog",
+    "asyncio",
+    "PIL",
+)
 """Their INFO and DEBUG name URLs that clients sent, or wake the very file watcher they report on."""
 
 _WITHHELD = frozenset({"prompt", "messages", "content", "token_ids", "image", "pixels", "api_key", "authorization"})

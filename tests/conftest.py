@@ -1,0 +1,41 @@
+"""What every test has: a leak check, and hypothesis without a stopwatch."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.leaks import LeakWatch, shared_memory
+
+# A loaded machine is slow, not wrong: examples have no time limit of their own, the test has (pytest's timeout).
+settings.register_profile("gemmad", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gemmad")
+
+_shared_memory_before: set[str] = set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "leaky(reason): leaves something behind that is not ours to close")
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest) -> object:
+    """Fails a test that leaves a task, thread, child process, descriptor or shared-memory object behind."""
+    watch = LeakWatch()
+    yield
+    if request.node.get_closest_marker("leaky") is None:
+        leaks = watch.leaks()
+        if leaks:
+            pytest.fail("left behind: " + "; ".join(leaks), pytrace=False)
+
+
+def pytest_sessionstart() -> None:
+    _shared_memory_before.update(shared_memory())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Shared memory has no owner that could be asked, so under xdist only the whole run can be judged."""
+    left = shared_memory() - _shared_memory_before
+    if left and not hasattr(session.config, "workerinput"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        raise pytest.UsageError(f"the tests left in /dev/shm: {', '.join(sorted(left))}")
