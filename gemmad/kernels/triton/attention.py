@@ -12,7 +12,7 @@ only, not on its contents, and a captured graph serves every batch of its size; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -20,74 +20,77 @@ import triton.language as tl
 
 from gemmad.kernels.batch import AttentionBatch
 
-PREFILL_QUERIES = 32
-"""Queries in one program of a step that prefills."""
 SPLIT_PROGRAMS = 32
 """Programs for each key-value head that a step which only decodes is cut into, if it has fewer sequences."""
 _LOG2E = 1.4426950408889634
-_BLOCK_D_LIMIT = 256
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a batch is cut into programs."""
+
+    block_q: int
+    """Queries of a program."""
+    block_n: int
+    """Keys in one turn of its loop."""
+    warps: int
+    stages: int
+    splits: int = 1
+    """Programs that share the keys of one sequence."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How one batch over one pool is cut into programs; the same for all its layers."""
+    """A batch and its cut; the same for all layers over one pool."""
 
     batch: AttentionBatch
-    block_q: int
-    """Queries of a program."""
-    splits: int
-    """Programs that share the keys of one sequence."""
+    tile: Tile
+
+
+PREFILL = Tile(block_q=32, block_n=64, warps=8, stages=2)
+DECODE = Tile(block_q=1, block_n=64, warps=4, stages=3)
 
 
 def plan_launch(batch: AttentionBatch) -> Launch:
     """Choose the cut from the sizes of the batch: few sequences that only decode share each one's keys."""
     if batch.longest_query > 1:
-        return Launch(batch, PREFILL_QUERIES, 1)
-    return Launch(batch, 1, max(1, SPLIT_PROGRAMS // batch.context_lens.shape[0]))
+        return Launch(batch, PREFILL)
+    splits = max(1, SPLIT_PROGRAMS // batch.context_lens.shape[0])
+    return Launch(batch, replace(DECODE, splits=splits))
 
 
 def paged_attention(
     q: torch.Tensor, key_pages: torch.Tensor, value_pages: torch.Tensor, launch: Launch, *, scale: float
 ) -> torch.Tensor:
     """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; equal to `reference.attention.paged_attention`."""
-    batch = launch.batch
+    batch, tile = launch.batch, launch.tile
     tokens, heads, head_dim = q.shape
     _, page_tokens, kv_heads, _ = key_pages.shape
     group = heads // kv_heads
     sequences = batch.context_lens.shape[0]
     block_d = triton.next_power_of_2(head_dim)
-    block_m = max(16, triton.next_power_of_2(launch.block_q * group))
     out = torch.empty_like(q)
-    split = launch.splits > 1
-    partial = (
-        torch.empty(launch.splits, tokens, heads, head_dim, dtype=torch.float32, device=q.device) if split else out
-    )
-    softmax = torch.empty(2, launch.splits, tokens, heads, dtype=torch.float32, device=q.device) if split else out
-    programs = tokens if launch.block_q == 1 else tokens // launch.block_q + sequences
-    _attend[(programs, kv_heads, launch.splits)](
+    partial = softmax = out
+    if tile.splits > 1:
+        partial = torch.empty(tile.splits, tokens, heads, head_dim, dtype=torch.float32, device=q.device)
+        softmax = torch.empty(2, tile.splits, tokens, heads, dtype=torch.float32, device=q.device)
+    programs = tokens if tile.block_q == 1 else tokens // tile.block_q + sequences
+    _attend[(programs, kv_heads, tile.splits)](
         q, key_pages, value_pages, partial, softmax,
         batch.page_table, batch.query_starts, batch.context_lens, batch.positions, batch.reach,
         batch.columns, sequences, tokens, scale * _LOG2E,
         key_pages.stride(0), key_pages.stride(1), key_pages.stride(2),
-        HEADS=heads, GROUP=group, HEAD_DIM=head_dim, BLOCK_D=block_d,
-        BLOCK_Q=launch.block_q, BLOCK_M=block_m, BLOCK_N=_block_n(block_m, block_d), PAGE=page_tokens,
-        WINDOW=batch.window or 0, SPLITS=launch.splits,
-        num_warps=4 if block_m <= 32 else 8, num_stages=2 if block_m > 16 else 3,
+        HEADS=heads, GROUP=group, HEAD_DIM=head_dim, BLOCK_D=block_d, BLOCK_Q=tile.block_q,
+        BLOCK_M=max(16, triton.next_power_of_2(tile.block_q * group)), BLOCK_N=tile.block_n, PAGE=page_tokens,
+        WINDOW=batch.window or 0, SPLITS=tile.splits, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
-    if split:
+    if tile.splits > 1:
         _combine[(tokens, heads)](
             partial, softmax, out, tokens,
-            HEADS=heads, HEAD_DIM=head_dim, BLOCK_D=block_d, SPLITS=launch.splits,
-            BLOCK_S=triton.next_power_of_2(launch.splits), num_warps=4,
+            HEADS=heads, HEAD_DIM=head_dim, BLOCK_D=block_d, SPLITS=tile.splits,
+            BLOCK_S=triton.next_power_of_2(tile.splits), num_warps=4,
         )  # fmt: skip
     return out
-
-
-def _block_n(block_m: int, block_d: int) -> int:
-    """Keys in one turn of the loop: what two stages of keys and values leave room for in shared memory."""
-    if block_d < _BLOCK_D_LIMIT:
-        return 64
-    return 64 if block_m <= 64 else 32
 
 
 @triton.jit

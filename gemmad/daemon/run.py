@@ -1,0 +1,295 @@
+"""The daemon: the one place that builds objects and connects them, and the order in which they begin and end.
+
+The sockets listen first, so that `/health/live` is answered and requests are told to come back while the tokenizer is
+read and the workers load. At the end running requests finish first, then the HTTP side closes and the workers stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gemmad import logs
+from gemmad.api.app import create_app
+from gemmad.api.health import Health
+from gemmad.api.services import Served, Services
+from gemmad.config.load import Loaded
+from gemmad.config.paths import Paths
+from gemmad.config.schema import Config
+from gemmad.daemon.announce import address_file, announce, print_hints
+from gemmad.daemon.notify import Notifier
+from gemmad.daemon.readings import reading
+from gemmad.daemon.reload import Current, Reloader
+from gemmad.daemon.server import FLUSH_SECONDS, HttpServer
+from gemmad.daemon.sockets import AddressTakenError, Listening, listen
+from gemmad.dispatch.dispatcher import Dispatcher
+from gemmad.errors import CheckpointError, ConfigError
+from gemmad.generation import EngineSettings
+from gemmad.media.pool import MediaPool
+from gemmad.media.spec import ImageSpec
+from gemmad.metrics import Metrics, Reading
+from gemmad.supervisor.gpus import seats
+from gemmad.supervisor.pool import Pool, State
+from gemmad.supervisor.seat import Seat
+from gemmad.supervisor.wishes import WorkerStatus
+from gemmad.text.checkpoint import TextModel
+from gemmad.text.files import read_model_config
+
+EXIT_ASKED = 0
+EXIT_CRASHED = 1
+EXIT_TRY_AGAIN = 75
+"""EX_TEMPFAIL. (78, EX_CONFIG, is for the errors that `run` raises.)"""
+WORKER_COMMAND = (sys.executable, "-m", "gemmad.worker")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+log = logs.get_logger(__name__)
+
+
+def run(loaded: Loaded, *, paths: Paths, hints: bool = False, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
+    """Serve until a signal says stop; the exit code.
+
+    Raises ConfigError and CheckpointError for what stays wrong until somebody changes it. `hints` are printed once the
+    model answers.
+    """
+    config = loaded.config
+    logs.configure(config.logging.level, config.logging.format)
+    _require_checkpoint(config.model.path)
+    try:
+        listening = listen(config.server)
+    except AddressTakenError as error:
+        log.error("cannot listen", reason=str(error))  # noqa: TRY400 - the reason says it all
+        return EXIT_TRY_AGAIN
+    with listening, address_file(paths, listening.url), asyncio.Runner() as runner:
+        log.info("listening", url=listening.url)
+        return runner.run(_serve(loaded, listening, hints=hints, worker_command=worker_command))
+
+
+async def _serve(loaded: Loaded, listening: Listening, *, hints: bool, worker_command: Sequence[str]) -> int:
+    daemon = Daemon(loaded, listening, hints=hints, worker_command=worker_command)
+    return await daemon.serve()
+
+
+class Daemon:
+    """All objects of one daemon. Built inside the event loop."""
+
+    def __init__(self, loaded: Loaded, listening: Listening, *, hints: bool, worker_command: Sequence[str]) -> None:
+        self._loaded = loaded
+        self._listening = listening
+        self._hints = hints
+        self._worker_command = tuple(worker_command)
+        self._current = current = Current(loaded.config)
+        self._notifier = Notifier(os.environ)
+        self._reloader = Reloader(
+            current,
+            load=loaded.again,
+            notifier=self._notifier,
+            followers=[lambda config: logs.set_level(config.logging.level)],
+        )
+        self._dispatcher = Dispatcher(section=lambda: current.config.dispatch)
+        self._served: Served | None = None
+        self._pool: Pool | None = None
+        self._services = self._describe()
+        self._http = HttpServer(create_app(self._services), listening.sockets)
+        self._stop = asyncio.Event()
+        self._patience: asyncio.Timeout | None = None
+        """While stopping: what a second signal cuts short."""
+        self._fatal: ConfigError | CheckpointError | None = None
+
+    async def serve(self) -> int:
+        """Run until a signal. Raises what makes serving pointless."""
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._take_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ring)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
+            await self._stop.wait()
+            await self._wind_down()
+            for task in tasks:
+                task.cancel()
+        if self._fatal is not None:
+            raise self._fatal
+        log.info("stopped")
+        return EXIT_ASKED
+
+    def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
+        work = {
+            "http": self._http.run(),
+            "workers": self._or_give_up(self._run_workers()),
+            "model": self._or_give_up(self._run_model()),
+            "reload": self._reloader.run(),
+            "announce": announce(Health(self._services).state, self._notifier, on_ready=self._note_ready),
+        }
+        if self._loaded.path is not None:
+            work["watch"] = self._watch(self._loaded.path)
+        return work
+
+    # --- what runs ----------------------------------------------------------------------------------------------------
+
+    async def _run_workers(self) -> None:
+        config = self._current.config
+        found = await asyncio.to_thread(seats, config.engine.device, config.workers)  # NVML may take its time
+        self._pool = Pool(
+            found,
+            section=lambda: self._current.config.workers,
+            settings=lambda seat: engine_settings(self._current.config, seat),
+            listener=self._dispatcher,
+            command=self._worker_command,
+        )
+        await self._pool.run()
+
+    async def _run_model(self) -> None:
+        """Read the text side of the checkpoint, then keep the media processes."""
+        config = self._current.config
+        folder = _require_checkpoint(config.model.path)
+        text = await asyncio.to_thread(TextModel.load, folder, chat_template=config.model.chat_template)
+        spec = ImageSpec.load(folder) if text.image_tokens is not None else None
+        media = None
+        if spec is not None:
+            media = MediaPool(
+                spec,
+                section=lambda: self._current.config.media,
+                processes=config.media.processes,
+                memory_bytes=config.media.memory,
+            )
+        self._served = Served(text, media)
+        if media is not None:
+            await media.run()
+
+    async def _watch(self, path: Path) -> None:
+        from gemmad.daemon.watch import ConfigWatcher  # watchdog; nobody waits for it
+
+        await ConfigWatcher(path, seen=self._loaded.digest, ring=self._reloader.ring).run()
+
+    async def _or_give_up(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (ConfigError, CheckpointError) as error:
+            self._fatal = error
+            self._stop.set()
+
+    def _note_ready(self) -> None:
+        name = self._services.names()[0]
+        log.info("ready", url=self._listening.url, model=name)
+        if self._hints:
+            print_hints(self._listening.url, model=name)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _take_signal(self, number: int) -> None:
+        """The first asks, the second insists."""
+        log.info("signal", signal=signal.Signals(number).name)
+        if self._patience is not None:
+            with contextlib.suppress(RuntimeError):  # it is over already
+                self._patience.reschedule(asyncio.get_running_loop().time())
+        self._stop.set()
+
+    async def _wind_down(self) -> None:
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                await self._let_requests_finish()
+                self._dispatcher.close()  # streams that are left end with an error event
+                if self._served is not None and self._served.media is not None:
+                    self._served.media.close()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._http.stop())
+                    if self._pool is not None and self._dispatcher.max_context is not None:
+                        group.create_task(self._pool.stop())  # one that only loads is killed instead, with its task
+        except TimeoutError:
+            log.warning("stopping at once", requests=self._dispatcher.status().running)
+            self._dispatcher.close()
+            self._http.abort()
+
+    async def _let_requests_finish(self) -> None:
+        grace_seconds = 0.0 if self._fatal else self._current.config.shutdown.grace
+        self._dispatcher.begin_drain()
+        status = self._dispatcher.status()
+        log.info("draining", running=status.running, waiting=status.waiting, grace_seconds=grace_seconds)
+        self._notifier.stopping(f"draining {status.running + status.waiting} requests")
+        self._notifier.extend_timeout(grace_seconds + FLUSH_SECONDS + self._current.config.workers.stop_grace)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                await self._dispatcher.drained()
+
+    # --- what the rooms are given -------------------------------------------------------------------------------------
+
+    def _describe(self) -> Services:
+        current = self._current
+        return Services(
+            version=_version(),
+            served=lambda: self._served,
+            dispatcher=self._dispatcher,
+            workers=self._workers,
+            metrics=Metrics(self._read, states=[state.value for state in State]),
+            server=lambda: current.config.server,
+            model=lambda: current.config.model,
+            sampling=lambda: current.config.sampling,
+            media=lambda: current.config.media,
+            max_context=self._max_context,
+        )
+
+    def _workers(self) -> tuple[WorkerStatus, ...]:
+        return self._pool.status() if self._pool is not None else ()
+
+    def _max_context(self) -> int | None:
+        """What the workers serve; before they do, what they will at most."""
+        if (served := self._dispatcher.max_context) is not None:
+            return served
+        trained = None if self._served is None else self._served.text.context_length
+        limits = [limit for limit in (self._current.config.engine.max_context, trained) if limit is not None]
+        return min(limits, default=None)
+
+    def _read(self) -> Reading:
+        outcome = self._reloader.outcome
+        return reading(
+            self._services.version,
+            self._dispatcher.status(),
+            self._workers(),
+            config_is_good=outcome is None or outcome.ok,
+        )
+
+
+def engine_settings(config: Config, seat: Seat) -> EngineSettings:
+    """What the worker on this seat is to build. Workers on one GPU share its memory evenly."""
+    assert config.model.path is not None
+    per_gpu = config.workers.per_gpu if seat.gpu is not None else 1
+    return EngineSettings(
+        checkpoint=str(config.model.path.absolute()),
+        device=seat.device,
+        dtype=config.engine.dtype,
+        max_context=config.engine.max_context,
+        max_sequences=config.engine.max_sequences,
+        max_step_tokens=config.engine.max_step_tokens,
+        page_tokens=config.engine.page_tokens,
+        kv_bytes=config.memory.kv_bytes,
+        memory_fraction=config.memory.fraction / per_gpu,
+        reserve_bytes=config.memory.reserve,
+        cpu_threads=seat.threads,
+    )
+
+
+def _require_checkpoint(folder: Path | None) -> Path:
+    """A quick look, before anything is started, at whether this can be a checkpoint. Raises CheckpointError."""
+    if folder is None:
+        raise ConfigError("model.path: no model is set")
+    folder = folder.absolute()
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    read_model_config(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder}: no weights: there is no *.safetensors file")
+    return folder
+
+
+def _version() -> str:
+    try:
+        return metadata.version("gemmad")
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"

@@ -1,0 +1,124 @@
+"""What Prometheus is told. Durations are observed as they happen; everything else is read when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+_FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
+_TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2.5)
+_REQUEST_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560)
+
+
+class WorkerReading(Struct, frozen=True, kw_only=True):
+    """One worker, as of now."""
+
+    name: str
+    state: str
+    starts: int
+    kv_usage_ratio: float | None = None
+    """Of the fuller of its two page pools."""
+    preemptions: int = 0
+    host_rss_bytes: int = 0
+    device_bytes: int = 0
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """The daemon, as of now. Totals are since its start."""
+
+    version: str
+    running: int = 0
+    waiting: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    failovers: int = 0
+    workers: tuple[WorkerReading, ...] = ()
+    config_is_good: bool = True
+
+
+class Metrics:
+    """One registry for each daemon, so that two in one process (in tests) do not meet."""
+
+    media_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, read: Callable[[], Reading], *, states: Iterable[str] = ()) -> None:
+        """`states` are all that a worker can be in; those it is not in are shown as 0."""
+        self._registry = CollectorRegistry()
+        self._registry.register(_Readings(read, tuple(states)))
+        self.requests = Counter(
+            "gemmad_requests", "Requests for a reply, by how they ended.", ["outcome"], registry=self._registry
+        )
+        self.first_token = Histogram(
+            "gemmad_time_to_first_token_seconds",
+            "From a request's arrival to its first token.",
+            buckets=_FIRST_TOKEN_BUCKETS,
+            registry=self._registry,
+        )
+        self.inter_token = Histogram(
+            "gemmad_inter_token_latency_seconds",
+            "Between tokens of one reply.",
+            buckets=_TOKEN_BUCKETS,
+            registry=self._registry,
+        )
+        self.whole_request = Histogram(
+            "gemmad_e2e_request_latency_seconds",
+            "From a request's arrival to the end of its reply.",
+            buckets=_REQUEST_BUCKETS,
+            registry=self._registry,
+        )
+
+    def render(self) -> bytes:
+        """The text format."""
+        return generate_latest(self._registry)
+
+
+class _Readings(Collector):
+    def __init__(self, read: Callable[[], Reading], states: tuple[str, ...]) -> None:
+        self._read = read
+        self._states = states
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: registering must not read what may not be there yet."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        """One reading as metrics."""
+        reading = self._read()
+        yield GaugeMetricFamily("gemmad_requests_running", "Requests at a worker.", reading.running)
+        yield GaugeMetricFamily("gemmad_requests_waiting", "Requests in the queue.", reading.waiting)
+        yield CounterMetricFamily("gemmad_prompt_tokens", "Prompt tokens of finished requests.", reading.prompt_tokens)
+        yield CounterMetricFamily("gemmad_generation_tokens", "Tokens generated.", reading.generated_tokens)
+        yield CounterMetricFamily("gemmad_failovers", "Requests that went on at another worker.", reading.failovers)
+        yield GaugeMetricFamily(
+            "gemmad_config_reload_success", "Whether the config as it is written is in force.", reading.config_is_good
+        )
+        build = GaugeMetricFamily("gemmad_build_info", "Which gemmad this is.", labels=["version"])
+        build.add_metric([reading.version], 1)
+        yield build
+        yield from self._workers(reading.workers)
+
+    def _workers(self, workers: tuple[WorkerReading, ...]) -> Iterator[Metric]:
+        state = GaugeMetricFamily("gemmad_worker_state", "1 for the state it is in.", labels=["worker", "state"])
+        starts = CounterMetricFamily("gemmad_worker_starts", "Processes started for it.", labels=["worker"])
+        usage = GaugeMetricFamily("gemmad_kv_cache_usage_ratio", "Of the fuller page pool.", labels=["worker"])
+        preemptions = CounterMetricFamily(
+            "gemmad_preemptions", "Requests set back for lack of pages, this life.", labels=["worker"]
+        )
+        rss = GaugeMetricFamily("gemmad_host_rss_bytes", "Resident memory of its process.", labels=["worker"])
+        vram = GaugeMetricFamily("gemmad_vram_bytes", "Memory on its device.", labels=["worker", "kind"])
+        for worker in workers:
+            for name in self._states:
+                state.add_metric([worker.name, name], name == worker.state)
+            starts.add_metric([worker.name], worker.starts)
+            if worker.kv_usage_ratio is not None:
+                usage.add_metric([worker.name], worker.kv_usage_ratio)
+            preemptions.add_metric([worker.name], worker.preemptions)
+            rss.add_metric([worker.name], worker.host_rss_bytes)
+            vram.add_metric([worker.name, "reserved"], worker.device_bytes)
+        yield from (state, starts, usage, preemptions, rss, vram)

@@ -1,0 +1,87 @@
+"""docs/api.md against the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+from starlette.routing import Route
+
+from gemmad.api.app import create_app
+from gemmad.api.errors import GONE, HTTP_CODES, TABLE
+from gemmad.api.openai.parameters import CHAT, MESSAGE, Parameter
+from gemmad.api.openai.schema import MAX_MESSAGES, MAX_PARTS, MAX_STOP_CHARACTERS, MAX_STOPS
+from gemmad.api.services import Services
+from gemmad.metrics import Metrics, Reading
+
+TEXT = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head."""
+    lines = TEXT[TEXT.index(f"\n{heading}\n") :].split("\n")
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[first + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" |")])
+    return rows
+
+
+def rows(parameters: tuple[Parameter, ...]) -> list[list[str]]:
+    return [[f"`{parameter.name}`", parameter.handling, parameter.note] for parameter in parameters]
+
+
+def test_every_field_is_documented() -> None:
+    """The tables of fields say what the code does, line for line."""
+    assert table("## `POST /v1/chat/completions`") == rows(CHAT)
+    assert table("### Messages") == rows(MESSAGE)
+
+
+def test_every_error_is_documented() -> None:
+    """The table of errors is the code's."""
+    kinds = {(str(kind.status), kind.type, kind.code or "") for kind in TABLE.values() if kind.code != GONE}
+    kinds |= {(str(status), "invalid_request_error", code) for status, code in HTTP_CODES.items()}
+    documented = [(status, kind.strip("`"), code.strip("`")) for status, kind, code in table("## Errors")]
+    assert sorted(documented) == sorted(kinds)
+
+
+def test_every_endpoint_is_documented() -> None:
+    """The table of endpoints is the app's."""
+    metrics = Metrics(lambda: Reading(version="1"))
+    unused: Any = None
+    services = Services(
+        version="1",
+        served=lambda: None,
+        dispatcher=unused,
+        workers=tuple,
+        metrics=metrics,
+        server=unused,
+        model=unused,
+        sampling=unused,
+        media=unused,
+        max_context=lambda: None,
+    )
+    routes = cast("list[Route]", create_app(services).routes)
+    served = {
+        f"{method} {re.sub(':[a-z]+}', '}', route.path)}"
+        for route in routes
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert {endpoint.strip("`") for endpoint, _ in table("## Endpoints")} == served
+
+
+def test_every_metric_is_documented() -> None:
+    """The table of metrics is what /metrics shows."""
+    shown = re.findall(r"^# HELP (\S+) (.*)$", Metrics(lambda: Reading(version="1")).render().decode(), re.MULTILINE)
+    documented = {(name.strip("`"), words) for name, _, words in table("## Metrics")}
+    assert documented == {(name, words) for name, words in shown if not name.endswith("_created")}
+
+
+def test_the_limits_are_the_codes() -> None:
+    """Numbers in the table of limits are the code's."""
+    limits = dict(cast("list[tuple[str, str]]", [tuple(row) for row in table("## Limits")]))
+    assert MAX_MESSAGES == MAX_PARTS == int(limits["messages in a request, parts in a message"])
+    assert limits["stop strings"] == f"{MAX_STOPS} of 1 to {MAX_STOP_CHARACTERS} characters"
