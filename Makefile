@@ -24,7 +24,7 @@ run: $(STAMP) ## start the daemon on the bundled model, at http://127.0.0.1:4363
 	@$(BIN)/gemmad serve --demo $(ARGS)
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMP) ## look for mistakes and odd formatting
 	$(BIN)/ruff check .
