@@ -60,6 +60,7 @@ def rotate_and_store(
 
     qkv [T, (H + 2K)·D] as the merged projection gives it; q_weight, k_weight [D] float32; rope [2, T, D/2];
     key_pages, value_pages [pages, page_tokens, K, D], written at `slots` [T]. Returns [T, H, D] in qkv's dtype.
+    A row whose slot is negative is padding: nothing is written for it.
     """
     _, page_tokens, kv_heads, head_dim = key_pages.shape
     heads = qkv.shape[1] // head_dim - 2 * kv_heads
@@ -68,9 +69,10 @@ def rotate_and_store(
     cos, sin = rope[0][:, None].to(qkv.dtype), rope[1][:, None].to(qkv.dtype)
     q = _rotate(rms_norm(q, q_weight, eps), cos, sin)
     k = _rotate(rms_norm(k, k_weight, eps), cos, sin)
-    pages, offsets = slots // page_tokens, slots % page_tokens
-    key_pages.index_put_((pages, offsets), k.to(key_pages.dtype))
-    value_pages.index_put_((pages, offsets), v.to(value_pages.dtype))
+    kept = slots >= 0
+    places = slots[kept] // page_tokens, slots[kept] % page_tokens
+    key_pages.index_put_(places, k[kept].to(key_pages.dtype))
+    value_pages.index_put_(places, v[kept].to(value_pages.dtype))
     return q
 
 

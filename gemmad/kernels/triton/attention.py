@@ -9,6 +9,7 @@ Which sequence a program works on follows from its number alone: sequence s owns
 only, not on its contents, and a captured graph serves every batch of its size; programs without work leave at once.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, name-defined"
+# ruff: noqa: N803, PLR0912, PLR0913, PLR0915, PLR0917, SIM108  (a kernel takes what it touches; capitals are constants)
 
 from __future__ import annotations
 
@@ -20,8 +21,6 @@ import triton.language as tl
 
 from gemmad.kernels.batch import AttentionBatch
 
-SPLIT_PROGRAMS = 32
-"""Programs for each key-value head that a step which only decodes is cut into, if it has fewer sequences."""
 _LOG2E = 1.4426950408889634
 
 
@@ -47,28 +46,36 @@ class Launch:
     tile: Tile
 
 
-PREFILL = Tile(block_q=32, block_n=64, warps=8, stages=2)
-DECODE = Tile(block_q=1, block_n=64, warps=4, stages=3)
+PREFILL = Tile(block_q=64, block_n=64, warps=8, stages=3)
+MANY = Tile(block_q=1, block_n=32, warps=2, stages=2)
+"""Decoding with enough sequences to fill the GPU."""
+FEW = Tile(block_q=1, block_n=32, warps=4, stages=2)
+"""Decoding with few: each one's keys are split."""
+SPLIT_PROGRAMS = 32
+"""Programs for each key-value head that a step with few sequences is cut into."""
 
 
 def plan_launch(batch: AttentionBatch) -> Launch:
-    """Choose the cut from the sizes of the batch: few sequences that only decode share each one's keys."""
+    """Choose the cut from the sizes of the batch; the tiles are what an H200 was fastest with at head size 256."""
     if batch.longest_query > 1:
         return Launch(batch, PREFILL)
-    splits = max(1, SPLIT_PROGRAMS // batch.context_lens.shape[0])
-    return Launch(batch, replace(DECODE, splits=splits))
+    sequences = batch.context_lens.shape[0]
+    if sequences > SPLIT_PROGRAMS // 2:
+        return Launch(batch, MANY)
+    return Launch(batch, replace(FEW, splits=SPLIT_PROGRAMS // sequences))
 
 
 def paged_attention(
     q: torch.Tensor, key_pages: torch.Tensor, value_pages: torch.Tensor, launch: Launch, *, scale: float
 ) -> torch.Tensor:
     """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; equal to `reference.attention.paged_attention`."""
-    batch, tile = launch.batch, launch.tile
+    batch = launch.batch
+    tile = launch.tile if q.element_size() <= 2 else _widened(launch.tile)
     tokens, heads, head_dim = q.shape
     _, page_tokens, kv_heads, _ = key_pages.shape
     group = heads // kv_heads
     sequences = batch.context_lens.shape[0]
-    block_d = triton.next_power_of_2(head_dim)
+    block_d = max(16, triton.next_power_of_2(head_dim))
     out = torch.empty_like(q)
     partial = softmax = out
     if tile.splits > 1:
@@ -91,6 +98,11 @@ def paged_attention(
             BLOCK_S=triton.next_power_of_2(tile.splits), num_warps=4,
         )  # fmt: skip
     return out
+
+
+def _widened(tile: Tile) -> Tile:
+    """The tile for float32, of which shared memory holds half as many numbers."""
+    return replace(tile, block_q=min(tile.block_q, 16), block_n=min(tile.block_n, 32), stages=1)
 
 
 @triton.jit

@@ -1,0 +1,132 @@
+"""The rotary kernels equal their twins, and write where they are told, nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemmad.kernels.reference import network
+from tests.kernels.conftest import DEVICE
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+EPS = 1e-6
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@dataclass
+class Case:
+    """One step's projection, and poisoned pages for it; `sliced` ones are a layer's share of a larger tensor."""
+
+    tokens: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    page_tokens: int
+    dtype: torch.dtype
+    seed: int
+    sliced: bool = False
+    slot_type: torch.dtype = torch.int64
+
+    def __post_init__(self) -> None:
+        random = torch.Generator().manual_seed(self.seed)
+        width = (self.heads + 2 * self.kv_heads) * self.head_dim
+        self.qkv = torch.randn(self.tokens, width, generator=random).to(DEVICE, self.dtype)
+        self.weights = (1 + 0.3 * torch.randn(2, self.head_dim, generator=random)).to(DEVICE)
+        positions = torch.randint(0, 5000, (self.tokens,), generator=random)
+        frequencies = 10000.0 ** -(torch.arange(self.head_dim // 2) * 2 / self.head_dim)
+        self.rope = network.rope_tables(positions, frequencies, 1.0).to(DEVICE)
+        self.pages = self.tokens // self.page_tokens + 2
+        slots = torch.randperm(self.pages * self.page_tokens, generator=random)[: self.tokens]
+        slots[torch.rand(self.tokens, generator=random) < 0.3] = -1
+        self.slots = slots.to(DEVICE, self.slot_type)
+
+    def poisoned(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pages full of NaN."""
+        shape = (self.pages, self.page_tokens, self.kv_heads, self.head_dim)
+        if not self.sliced:
+            keys, values = torch.full((2, *shape), float("nan"), dtype=self.dtype, device=DEVICE).unbind()
+            return keys, values
+        pages, tokens, heads, size = shape
+        wide = torch.full((pages, 3, heads, tokens, size), float("nan"), dtype=self.dtype, device=DEVICE)
+        return wide[:, 0].transpose(1, 2), wide[:, 2].transpose(1, 2)
+
+    def run(self, function: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values of one implementation."""
+        keys, values = self.poisoned()
+        assert callable(function)
+        q = function(self.qkv, *self.weights, self.rope, self.slots, keys, values, EPS)
+        return q, keys, values
+
+
+def assert_equal(case: Case) -> None:
+    """Ours equals the twin everywhere: what is not written is NaN in both."""
+    from gemmad.kernels.triton import rope
+
+    coarse = case.dtype == torch.bfloat16
+    for mine, twin in zip(case.run(rope.rotate_and_store), case.run(network.rotate_and_store), strict=True):
+        assert mine.dtype == twin.dtype
+        torch.testing.assert_close(
+            mine, twin, rtol=2**-6 if coarse else 2e-6, atol=2**-5 if coarse else 1e-5, equal_nan=True
+        )
+        if coarse and mine.numel() > 1000:
+            differ = (mine != twin) & ~twin.isnan()
+            assert differ.float().mean() < 0.01
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@given(
+    st.integers(1, 6),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from([2, 6, 16, 24, 64]),
+    st.sampled_from([1, 4, 16]),
+    st.booleans(),
+    st.integers(0, 1 << 30),
+)
+@settings(max_examples=20)
+def test_rotate_and_store_equals_its_twin(
+    dtype: torch.dtype, tokens: int, heads: int, kv_heads: int, head_dim: int, page: int, sliced: bool, seed: int
+) -> None:
+    """Any heads, any head size, pages in one piece or sliced, padding between the rows."""
+    assert_equal(Case(tokens, heads, kv_heads, head_dim, page, dtype, seed, sliced=sliced))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_model_s_heads(dtype: torch.dtype) -> None:
+    """12B's heads, slots as 32-bit numbers."""
+    assert_equal(Case(3, 16, 8, 256, 16, dtype, 7, slot_type=torch.int32))
+
+
+def test_many_tokens_share_programs() -> None:
+    """With many tokens a program takes several heads, of different kinds and beyond the last."""
+    assert_equal(Case(70, 3, 2, 8, 16, torch.float32, 8))
+
+
+def test_padding_alone_writes_nothing() -> None:
+    """A step of padding leaves every page as it was."""
+    from gemmad.kernels.triton import rope
+
+    case = Case(4, 2, 1, 16, 4, torch.float32, 9)
+    case.slots.fill_(-1)
+    q, keys, values = case.run(rope.rotate_and_store)
+    assert q.isfinite().all()
+    assert keys.isnan().all()
+    assert values.isnan().all()
+
+
+@given(st.integers(1, 6), st.integers(1, 40), st.sampled_from([torch.int32, torch.int64]), st.integers(0, 1 << 30))
+@settings(max_examples=15)
+def test_rope_tables_equal_their_twin(tokens: int, half: int, kind: torch.dtype, seed: int) -> None:
+    """Cosines and sines agree up to the longest context."""
+    from gemmad.kernels.triton import rope
+
+    random = torch.Generator().manual_seed(seed)
+    positions = torch.randint(0, 131072, (tokens,), generator=random).to(DEVICE, kind)
+    frequencies = (10000.0 ** -(torch.arange(half) / half)).to(DEVICE)
+    ours, twin = rope.rope_tables(positions, frequencies, 0.5), network.rope_tables(positions, frequencies, 0.5)
+    torch.testing.assert_close(ours, twin, rtol=1e-5, atol=1e-6)
