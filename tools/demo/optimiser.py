@@ -50,7 +50,8 @@ class Descent:
     """Both optimisers over some named parameters."""
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        matrices, self.others = [], []
+        matrices: list[nn.Parameter] = []
+        self.others: list[nn.Parameter] = []
         for name, parameter in named:
             (matrices if parameter.ndim == 2 and "embed" not in name else self.others).append(parameter)
         self.optimisers = (
