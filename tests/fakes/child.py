@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -55,7 +56,8 @@ class ScriptedChild:
 
     def say_bytes(self, data: bytes) -> None:
         if not self._wire.closed:
-            self._wire._sock.send(data)
+            with contextlib.suppress(BrokenPipeError):  # the daemon may have hung up before
+                self._wire._sock.send(data)
 
     def load(self) -> None:
         """From nothing to ready."""
