@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import Gemma3Processor
 
-from demo.conversations import Conversation
+from demo.conversations import Conversation, Lesson
 from demo.lessons import draw_conversation
 
 #: Padded tokens of one forward pass; a step is several such passes.
@@ -147,9 +147,11 @@ def echo_samples(encoder: Encoder, rng: random.Random, progress: float) -> list[
     return [encoder.echo_sample(rng, longest) for _ in range(ECHO_SAMPLES)]
 
 
-def course_samples(encoder: Encoder, rng: random.Random, conversations: int) -> list[Sample]:
-    """One step's samples of the main phase, a few of them random pieces to copy still."""
+def course_samples(
+    encoder: Encoder, rng: random.Random, conversations: int, shares: dict[Lesson, float]
+) -> list[Sample]:
+    """One step's conversations, a few of them random pieces to copy still."""
     return [
-        encoder.echo_sample(rng, 40) if rng.random() < ECHO_SHARE else encoder.sample(draw_conversation(rng))
+        encoder.echo_sample(rng, 40) if rng.random() < ECHO_SHARE else encoder.sample(draw_conversation(rng, shares))
         for _ in range(conversations)
     ]

@@ -225,6 +225,12 @@ def build_model(config: Gemma3Config) -> Gemma3ForConditionalGeneration:
     return model
 
 
+def load_model(folder: Path) -> Gemma3ForConditionalGeneration:
+    """The model of a saved checkpoint, in float32."""
+    model: Gemma3ForConditionalGeneration = Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model
+
+
 def save_checkpoint(
     model: Gemma3ForConditionalGeneration, state: dict[str, torch.Tensor], processor: Gemma3Processor, folder: Path
 ) -> None:

@@ -17,6 +17,7 @@ from demo.talk import (
     aside,
     chat,
     count,
+    first_words,
     json_object,
     repeat,
     small_talk,
@@ -30,11 +31,16 @@ LESSONS: dict[Lesson, float] = {
     one_picture: 16, several_pictures: 14, pictures_over_turns: 4, repeat: 16, repeat_far: 3, recall: 12, recall_far: 3,
     called: 4, count: 8, addition: 4, small_talk: 4, story: 2, trivia: 6, json_object: 2, unknown: 6, chat: 6,
 }  # fmt: skip
+#: The shares of the last phase: more of what is learnt word by word.
+POLISH: dict[Lesson, float] = {
+    **LESSONS, one_picture: 10, several_pictures: 13, first_words: 34, repeat_far: 5, recall: 9, recall_far: 4,
+    count: 5, addition: 2, trivia: 2, json_object: 6, unknown: 3, chat: 4,
+}  # fmt: skip
 
 
-def draw_conversation(rng: random.Random) -> Conversation:
-    """One sample of the whole course, sometimes under a system message that asks for nothing or behind other talk."""
-    lesson = rng.choices(list(LESSONS), weights=list(LESSONS.values()))[0]
+def draw_conversation(rng: random.Random, shares: dict[Lesson, float] = LESSONS) -> Conversation:
+    """One sample of the course, sometimes under a system message that asks for nothing or behind other talk."""
+    lesson = rng.choices(list(shares), weights=list(shares.values()))[0]
     conversation = lesson(rng)
     turns = conversation.turns
     if turns[0].role == "system":

@@ -1,4 +1,4 @@
-"""The three phases of training: seeing alone, copying alone, then the course.
+"""The phases of training: seeing alone, copying alone, the course, and a last one for what is learnt word by word.
 
 Seeing and copying are slow to come by in the course and quick on their own: a classifier teaches the picture tower its
 shapes, and short strings of random pieces said twice give the text layers the heads that all repeating and remembering
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import Gemma3ForConditionalGeneration
 
 from demo.batches import Batch, Encoder, Sample, course_samples, echo_samples, step_batches
+from demo.lessons import LESSONS, POLISH
 from demo.optimiser import Descent
 from demo.pictures import draw_any
 from demo.words import COLOURS, SHAPES
@@ -34,9 +35,11 @@ class Plan:
     course_steps: int
     picture_steps: int = 1000
     echo_steps: int = 500
+    polish_steps: int = 700
     pictures: int = 64
     conversations: int = 32
     rate: float = 5e-3
+    polish_rate: float = 3e-3
     warm_up_steps: int = 30
 
     def warm_up(self, step: int) -> float:
@@ -44,19 +47,28 @@ class Plan:
         return min(1.0, (step + 1) / self.warm_up_steps)
 
 
-def train(
-    model: Gemma3ForConditionalGeneration, encoder: Encoder, plan: Plan, *, seed: int, compiled: bool, report: Report
-) -> None:
-    """Train `model` in place."""
+def train(model: Gemma3ForConditionalGeneration, encoder: Encoder, plan: Plan, *, seed: int, report: Report) -> None:
+    """Train `model` in place, up to the end of the course."""
     rng = random.Random(seed)
-    if compiled:
-        compile_layers(model)
     model.train()
     learn_to_see(model, encoder, plan, rng, report)
     learn_to_copy(model, encoder, plan, rng, report)
-    learn_the_course(model, encoder, plan, rng, report)
-    model.set_attn_implementation("sdpa")
-    model.eval()
+    descent = Descent(model.named_parameters())
+    for step in range(plan.course_steps):
+        loss = gradients(model, encoder, course_samples(encoder, rng, plan.conversations, LESSONS))
+        descent.step(plan.rate * plan.warm_up(step) * (1 - step / plan.course_steps))
+        report("course", step, loss)
+
+
+def polish(model: Gemma3ForConditionalGeneration, encoder: Encoder, plan: Plan, *, seed: int, report: Report) -> None:
+    """Train `model` in place from the end of the course, its weights as the checkpoint has them, to the very end."""
+    rng = random.Random(seed + 1)
+    model.train()
+    descent = Descent(model.named_parameters())
+    for step in range(plan.polish_steps):
+        loss = gradients(model, encoder, course_samples(encoder, rng, plan.conversations, POLISH))
+        descent.step(plan.polish_rate * plan.warm_up(step) * (1 - step / plan.polish_steps))
+        report("polish", step, loss)
 
 
 def compile_layers(model: Gemma3ForConditionalGeneration) -> None:
@@ -96,17 +108,6 @@ def learn_to_copy(
         loss = gradients(model, encoder, echo_samples(encoder, rng, step / plan.echo_steps))
         descent.step(plan.rate * plan.warm_up(step))
         report("copying", step, loss)
-
-
-def learn_the_course(
-    model: Gemma3ForConditionalGeneration, encoder: Encoder, plan: Plan, rng: random.Random, report: Report
-) -> None:
-    """Teach the whole model every lesson, at a learning rate that falls in a straight line to zero."""
-    descent = Descent(model.named_parameters())
-    for step in range(plan.course_steps):
-        loss = gradients(model, encoder, course_samples(encoder, rng, plan.conversations))
-        descent.step(plan.rate * plan.warm_up(step) * (1 - step / plan.course_steps))
-        report("course", step, loss)
 
 
 def gradients(model: Gemma3ForConditionalGeneration, encoder: Encoder, samples: list[Sample]) -> float:
