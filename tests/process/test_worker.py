@@ -123,7 +123,7 @@ def test_says_what_it_does_until_it_is_ready(worker: Worker) -> None:
 def test_a_seed_gives_the_same_tokens_again(ready: Worker) -> None:
     """Sampling is a function of seed and position: again, resumed half way, and unlike another seed's."""
     prompt = Prompt((1, 100, 200, 300))
-    sampling = SamplingParams(max_tokens=12, seed=7, temperature=1.5)
+    sampling = SamplingParams(max_tokens=12, seed=7, temperature=9.0)
     ready.channel.send(Submit(1, prompt, sampling))
     said = ready.answer(1)
     assert len(said) == 12
@@ -131,7 +131,7 @@ def test_a_seed_gives_the_same_tokens_again(ready: Worker) -> None:
     assert ready.answer(2) == said
     ready.channel.send(Submit(3, prompt, sampling, generated=tuple(said[:5])))
     assert said[:5] + ready.answer(3) == said
-    ready.channel.send(Submit(4, prompt, SamplingParams(max_tokens=12, seed=8, temperature=1.5)))
+    ready.channel.send(Submit(4, prompt, SamplingParams(max_tokens=12, seed=8, temperature=9.0)))
     assert ready.answer(4) != said
 
 
