@@ -12,11 +12,10 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gemmad import logs
+from gemmad import __version__, logs
 from gemmad.api.app import create_app
 from gemmad.api.health import Health
 from gemmad.api.services import Served, Services
@@ -223,7 +222,7 @@ class Daemon:
     def _describe(self) -> Services:
         current = self._current
         return Services(
-            version=_version(),
+            version=__version__,
             served=lambda: self._served,
             dispatcher=self._dispatcher,
             workers=self._workers,
@@ -286,10 +285,3 @@ def _require_checkpoint(folder: Path | None) -> Path:
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder}: no weights: there is no *.safetensors file")
     return folder
-
-
-def _version() -> str:
-    try:
-        return metadata.version("gemmad")
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"
