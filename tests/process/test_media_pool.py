@@ -111,7 +111,21 @@ async def _until(condition: Callable[[], bool], *, seconds: float = 20.0) -> Non
 
 
 def _pids() -> list[int]:
-    return sorted(child.pid for child in psutil.Process().children())
+    return sorted(_children() - _others)
+
+
+def _children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+_others: set[int] = set()
+"""Children that were there before the test: a fixture of the session may keep a pool of its own in this process."""
+
+
+@pytest.fixture(autouse=True)
+def _know_others() -> None:
+    _others.clear()
+    _others.update(_children())
 
 
 def _expected(data: bytes, spec: ImageSpec = SPEC) -> bytes:
