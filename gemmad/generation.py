@@ -60,6 +60,10 @@ class Usage(Struct, frozen=True):
     cached_tokens: int = 0
 
 
+AttentionBackend = Literal["auto", "triton", "torch", "flash"]
+"""Who computes the attention of long prompts on a GPU."""
+
+
 class EngineSettings(Struct, frozen=True, kw_only=True):
     """All that a worker must know to build its engine. Sizes are in tokens unless the name says bytes."""
 
@@ -80,6 +84,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     memory_fraction: float = 0.9
     reserve_bytes: int = 1 << 30
     cpu_threads: int | None = None
+    attention: AttentionBackend = "auto"
+    prefix_cache: bool = True
+    """Whether pages of tokens that an earlier request had in common are used again."""
 
 
 class Capacity(Struct, frozen=True, kw_only=True):
@@ -91,6 +98,15 @@ class Capacity(Struct, frozen=True, kw_only=True):
     page_tokens: int
     full_pages: int
     sliding_pages: int
+
+
+class MemoryRow(Struct, frozen=True):
+    """One line of a worker's memory plan."""
+
+    name: str
+    planned_bytes: int
+    measured_bytes: int | None = None
+    """None: not measured, or not yet."""
 
 
 class EngineLoad(Struct, frozen=True, kw_only=True):
@@ -107,3 +123,11 @@ class EngineLoad(Struct, frozen=True, kw_only=True):
     host_rss_bytes: int = 0
     device_bytes: int = 0
     """Bytes that the worker's allocator has reserved on its device; 0 on a CPU."""
+    device_segments: int = 0
+    """Segments that its allocator has taken from the device since the start; after warm-up it must not rise."""
+    device_allocations: int = 0
+    """Blocks that its allocator has handed out since the start, out of segments it had or new ones."""
+    prompt_tokens: int = 0
+    """Tokens of prompts that were admitted, and of those"""
+    cached_tokens: int = 0
+    """the ones that the prefix cache held."""

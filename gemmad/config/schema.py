@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemmad.config.quantities import Bytes, Seconds
+from gemmad.generation import AttentionBackend
 
 When = Literal["live", "recycle", "restart"]
 GpuName = Annotated[str, Field(coerce_numbers_to_str=True)]
@@ -56,6 +57,13 @@ class EngineSection(Section):
     max_context: int | None = setting(None, "Longest prompt and reply together, in tokens.", "recycle", ge=16)
     max_sequences: int = setting(64, "Requests that one worker computes at a time.", "recycle", ge=1, le=4096)
     max_step_tokens: int = setting(2048, "Tokens that one step computes at most.", "recycle", ge=16, le=65536)
+    attention: AttentionBackend = setting(
+        "auto",
+        "Who computes the attention of long prompts on a GPU: gemmad's Triton kernel, torch's own FlashAttention 2, or "
+        "flash-attn if installed; auto takes what was fastest where it was measured.",
+        "recycle",
+    )
+    prefix_cache: bool = setting(True, "Keep what was computed for the prompts of later requests.", "recycle")
     page_tokens: int = setting(16, "Tokens in one page of the KV cache.", "recycle", ge=1, le=256)
 
 

@@ -271,6 +271,8 @@ def engine_settings(config: Config, seat: Seat) -> EngineSettings:
         memory_fraction=config.memory.fraction / per_gpu,
         reserve_bytes=config.memory.reserve,
         cpu_threads=seat.threads,
+        attention=config.engine.attention,
+        prefix_cache=config.engine.prefix_cache,
     )
 
 

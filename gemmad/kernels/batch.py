@@ -36,6 +36,9 @@ class AttentionBatch:
     """None: every earlier key is seen."""
     longest_query: int
     """Most tokens that one sequence may bring; 1 in a step that only decodes."""
+    gather_tokens: int | None = None
+    """Where keys may be gathered into one piece for a backend that knows no pages: most keys that all sequences of the
+    step see together. None: they may not, since an image is in the step or the contexts are too long for that."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from gemmad.generation import Capacity, EngineLoad, EngineSettings, FinishReason, Prompt, SamplingParams
+from gemmad.generation import (
+    Capacity,
+    EngineLoad,
+    EngineSettings,
+    FinishReason,
+    MemoryRow,
+    Prompt,
+    SamplingParams,
+)
 
 PROTOCOL_VERSION = 1
 
@@ -81,6 +89,8 @@ class Ready(Message, frozen=True):
     pid: int
     seconds: float
     """From the process's start."""
+    memory: tuple[MemoryRow, ...] = ()
+    """The plan, as measured after the warm-up."""
 
 
 class Output(Struct, frozen=True, array_like=True):

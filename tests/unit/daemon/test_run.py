@@ -9,7 +9,15 @@ from gemmad.supervisor.seat import Seat
 
 CONFIG = Config(
     model=ModelSection(path=Path("/models/gemma")),
-    engine=EngineSection(dtype="bfloat16", max_context=100, max_sequences=3, max_step_tokens=77, page_tokens=8),
+    engine=EngineSection(
+        dtype="bfloat16",
+        max_context=100,
+        max_sequences=3,
+        max_step_tokens=77,
+        page_tokens=8,
+        attention="torch",
+        prefix_cache=False,
+    ),
     memory=MemorySection(fraction=0.8, reserve=5, kv_bytes=1 << 20),
     workers=WorkersSection(per_gpu=2),
 )
@@ -30,6 +38,8 @@ def test_what_a_worker_is_told() -> None:
         memory_fraction=0.4,
         reserve_bytes=5,
         cpu_threads=None,
+        attention="torch",
+        prefix_cache=False,
     )
 
 
