@@ -12,6 +12,7 @@ from gemmad.engine.engine import Engine
 from gemmad.engine.graphs import GraphRunner
 from gemmad.engine.memory import allocate_pools, available_kv_bytes, plan_pages
 from gemmad.engine.pages import PagePool
+from gemmad.engine.recording import GraphRecorder, Recorder
 from gemmad.engine.runner import EagerRunner, Runner
 from gemmad.engine.scheduler import Limits, Scheduler
 from gemmad.engine.vision import KEPT_PICTURES, PictureEncoder
@@ -26,10 +27,13 @@ from gemmad.models.weights import Weights, load_weights
 Progress = Callable[[str, float], None]
 
 
-def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool | None = None) -> Engine:
+def build_engine(
+    settings: EngineSettings, *, progress: Progress, overlap: bool | None = None, recorder: Recorder | None = None
+) -> Engine:
     """Load and preallocate all that `settings` ask for; `progress` hears the stage and its share done.
 
     `overlap`: launch a step before the last one's tokens are known; None does so where the device works by itself.
+    `recorder`: how steps are recorded for replay; None takes CUDA graphs on a GPU and records nothing on a CPU.
 
     Raises CheckpointError for a folder that cannot be served, MemoryPlanError for settings that do not fit.
     """
@@ -40,7 +44,7 @@ def build_engine(settings: EngineSettings, *, progress: Progress, overlap: bool 
     weights = load_weights(
         config, device=device, dtype=_dtype(settings, device), progress=lambda share: progress("weights", share)
     )
-    return assemble(config, weights, settings, progress=progress, overlap=overlap)
+    return assemble(config, weights, settings, progress=progress, overlap=overlap, recorder=recorder)
 
 
 def assemble(
@@ -50,6 +54,7 @@ def assemble(
     *,
     progress: Progress,
     overlap: bool | None = None,
+    recorder: Recorder | None = None,
 ) -> Engine:
     """An engine over weights that are in place. Raises MemoryPlanError for settings that do not fit."""
     progress("memory", 0.0)
@@ -86,7 +91,9 @@ def assemble(
             full_pages=plan.full_pages,
             sliding_pages=plan.sliding_pages,
         ),
-        runner=_runner(model, ops, limits, encoder, config=config, max_context=max_context, progress=progress),
+        runner=_runner(
+            model, ops, limits, encoder, config=config, max_context=max_context, progress=progress, recorder=recorder
+        ),
         scheduler=Scheduler(limits, PagePool(plan.full_pages), PagePool(plan.sliding_pages)),
         encoder=encoder,
         device=device,
@@ -103,12 +110,21 @@ def _runner(
     config: ModelConfig,
     max_context: int,
     progress: Progress,
+    recorder: Recorder | None,
 ) -> Runner:
-    if model.device.type != "cuda":
+    if recorder is None and model.device.type == "cuda":
+        recorder = GraphRecorder(model.device)
+    if recorder is None:
         return EagerRunner(model, ops, limits, encoder, device=model.device)
     longest_step = max(limits.step_tokens, limits.max_sequences + config.image_tokens)
     runner = GraphRunner(
-        model, ops, limits, encoder, device=model.device, max_context=max_context, longest_step=longest_step
+        model,
+        ops,
+        limits,
+        encoder,
+        max_context=max_context,
+        longest_step=longest_step,
+        recorder=recorder,
     )
     runner.capture(lambda share: progress("graphs", share))
     return runner

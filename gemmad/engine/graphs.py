@@ -1,9 +1,12 @@
-"""The GPU's runner: every step is one copy in, one CUDA graph, one copy out.
+"""The GPU's runner: every step is one copy in, replayed CUDA graphs, one copy out.
 
-Sizes are rounded up to buckets, each captured once at warm-up, largest first, all in one memory pool. A step may be
-launched while the one before is still computed: tokens that are not known here yet are taken on the device from where
-that step leaves them (`feed`). Two pinned buffers take turns, so that a step's inputs are not written while the last
-one's are still being sent.
+Sizes are rounded up to buckets, each recorded once at warm-up, largest first. A step that only decodes is one graph. Any
+other is two: a *body* for so many tokens, which leaves the rows that speak in a fixed place, and a *head* for so many
+of those; a chunk in the middle of a prompt, which does not speak, reads no head at all.
+
+A step may be launched while the one before is still computed: tokens that are not known here yet are taken on the
+device from where that step leaves them (`feed`). Two pinned buffers take turns, so that a step's inputs are not written
+while the last one's are still being sent.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from gemmad.engine.flat import MOST_BANNED_IDS, FlatStep, flatten, sliding_ring
+from gemmad.engine.recording import Event, Recorder, Work
 from gemmad.engine.runner import Launched
 from gemmad.engine.scheduler import Chunk, Limits
 from gemmad.engine.sequence import Sequence
@@ -32,7 +36,7 @@ class UnderWay:
     """A step on the device."""
 
     speaking: Many[Sequence]
-    event: torch.cuda.Event
+    event: Event
     tokens: torch.Tensor
     """[S] pinned int64, valid once the event has come, until the step after next."""
 
@@ -44,7 +48,7 @@ class UnderWay:
 
 
 class GraphRunner:
-    """Captured graphs, and the buffers that they read and write."""
+    """Recorded work, and the buffers that it reads and writes."""
 
     def __init__(
         self,
@@ -53,47 +57,61 @@ class GraphRunner:
         limits: Limits,
         encoder: PictureEncoder | None,
         *,
-        device: torch.device,
         max_context: int,
         longest_step: int,
+        recorder: Recorder,
     ) -> None:
         """`longest_step`: tokens that a step may have at most, an image over the budget included."""
         self._model = model
         self._ops = ops
         self._limits = limits
         self._encoder = encoder
-        self._device = device
+        self._recorder = recorder
         self._sliding_columns = sliding_ring(limits, longest_step)
         full_columns = max(1, limits.full_pages_for(max_context))
         self._layouts = {
             bucket: Layout(bucket, sliding_columns=self._sliding_columns, full_columns=full_columns)
             for bucket in buckets(limits.max_sequences, longest_step)
         }
+        self._head_sizes = ladder(1, limits.max_sequences)
         size = max(layout.nbytes for layout in self._layouts.values())
-        self._inputs = torch.zeros(size, dtype=torch.uint8, device=device)
-        self._drawn = torch.zeros(limits.max_sequences, dtype=torch.int64, device=device)
-        pinned = [torch.zeros(size, dtype=torch.uint8, pin_memory=True) for _ in range(_TURNS)]
-        self._pinned = pinned
-        self._writers = [Writer(buffer, list(self._layouts.values())) for buffer in pinned]
-        self._heard = [torch.zeros(limits.max_sequences, dtype=torch.int64, pin_memory=True) for _ in range(_TURNS)]
-        self._events = [torch.cuda.Event() for _ in range(_TURNS)]  # type: ignore[no-untyped-call]
+        self._inputs = torch.zeros(size, dtype=torch.uint8, device=model.device)
+        self._drawn = torch.zeros(limits.max_sequences, dtype=torch.int64, device=model.device)
+        self._rows = torch.zeros(limits.max_sequences, model.hidden_size, dtype=model.dtype, device=model.device)
+        """[S, hidden]: what a body leaves for the head."""
+        self._pinned = [recorder.host_buffer(size, torch.uint8) for _ in range(_TURNS)]
+        self._writers = [Writer(buffer, list(self._layouts.values())) for buffer in self._pinned]
+        self._heard = [recorder.host_buffer(limits.max_sequences, torch.int64) for _ in range(_TURNS)]
+        self._events = [recorder.event() for _ in range(_TURNS)]
         self._turn = 0
-        self._graphs: dict[Bucket, torch.cuda.CUDAGraph] = {}
+        self._bodies: dict[Bucket, Work] = {}
+        self._heads: dict[int, Work] = {}
+
+    @property
+    def graphs(self) -> int:
+        """How many pieces of work are recorded."""
+        return len(self._layouts) + len(self._head_sizes)
 
     @torch.inference_mode()
     def capture(self, progress: Callable[[float], None]) -> None:
-        """Compile and capture every bucket, largest first: what the largest needs, the others share."""
-        pool = torch.cuda.graph_pool_handle()
-        order = sorted(self._layouts, key=lambda bucket: (bucket.rows, bucket.sequences), reverse=True)
-        for done, bucket in enumerate(order):
-            progress(done / len(order))
+        """Record everything, largest first: what the largest needs, the others share.
+
+        Each is run before, so that its kernels are compiled and loaded; of the network one layer of each kind does.
+        """
+        done = 0
+        for bucket in sorted(self._layouts, key=lambda bucket: (bucket.rows, bucket.sequences), reverse=True):
+            progress(done / self.graphs)
             self._send(bucket, FlatStep(), ([], []), turn=0)
-            self._compute(bucket)
-            torch.cuda.synchronize(self._device)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                self._compute(bucket)
-            self._graphs[bucket] = graph
+            self._body(bucket, only=self._model.sample_layers)
+            self._bodies[bucket] = self._recorder.record(lambda bucket=bucket: self._body(bucket))  # type: ignore[misc]
+            done += 1
+        for count in reversed(self._head_sizes):
+            progress(done / self.graphs)
+            self._head(count)
+            self._heads[count] = self._recorder.record(lambda count=count: self._head(count))  # type: ignore[misc]
+            done += 1
+        self._recorder.settle()
+        progress(1.0)
 
     @torch.inference_mode()
     def launch(self, chunks: Many[Chunk], previous: Launched | None) -> UnderWay:
@@ -103,7 +121,9 @@ class GraphRunner:
         bucket = self._bucket(flat)
         full = [chunk.sequence.full_pages for chunk in chunks]
         self._send(bucket, flat, (full, self._rings(chunks)), turn=self._turn)
-        self._graphs[bucket].replay()
+        self._bodies[bucket]()
+        if flat.speaking and not bucket.decode:
+            self._heads[next(size for size in self._head_sizes if size >= len(flat.speaking))]()
         tokens, event = self._heard[self._turn], self._events[self._turn]
         tokens.copy_(self._drawn, non_blocking=True)
         event.record()
@@ -127,11 +147,28 @@ class GraphRunner:
         count = self._writers[turn].write(bucket, flat, tables)
         self._inputs[:count].copy_(self._pinned[turn][:count], non_blocking=True)
 
-    def _compute(self, bucket: Bucket) -> None:
-        """What a graph holds: tokens of the last step taken in, the network, the draw."""
+    # --- what is recorded -------------------------------------------------------------------------------------------
+
+    def _body(self, bucket: Bucket, *, only: tuple[int, ...] | None = None) -> None:
+        """Tokens of the last step taken in, then the network; and the draw, when the step only decodes."""
         fields = self._layouts[bucket].views(self._inputs)
-        logits = self._model.forward(self._step(bucket, fields))
-        self._drawn[: bucket.sequences] = self._ops.sample(logits, _sampling(bucket, fields))
+        rows = self._model.hidden(self._step(bucket, fields), only=only)
+        if bucket.decode:
+            self._draw(rows, fields)
+        else:
+            self._rows.copy_(rows)
+
+    def _head(self, count: int) -> None:
+        """The draw for the first `count` of the rows that a body left."""
+        self._draw(self._rows[:count], self._mixed_layout().views(self._inputs))
+
+    def _mixed_layout(self) -> Layout:
+        """Any: in all of them what is said about sequences lies at the same place."""
+        return next(layout for bucket, layout in self._layouts.items() if not bucket.decode)
+
+    def _draw(self, rows: torch.Tensor, fields: dict[str, torch.Tensor]) -> None:
+        count = len(rows)
+        self._drawn[:count] = self._ops.sample(self._model.logits(rows), _sampling(count, fields))
 
     def _step(self, bucket: Bucket, fields: dict[str, torch.Tensor]) -> StepInputs:
         feed = fields["feed"].long()
@@ -161,26 +198,26 @@ class GraphRunner:
         )
 
 
-def _sampling(bucket: Bucket, fields: dict[str, torch.Tensor]) -> SamplingBatch:
+def _sampling(count: int, fields: dict[str, torch.Tensor]) -> SamplingBatch:
     return SamplingBatch(
-        temperature=fields["temperature"],
-        top_k=fields["top_k"].long(),
-        top_p=fields["top_p"],
-        min_p=fields["min_p"],
-        seed=fields["seed"],
-        position=fields["position"].long(),
-        banned_ids=fields["banned_ids"].long().view(bucket.sequences, MOST_BANNED_IDS),
+        temperature=fields["temperature"][:count],
+        top_k=fields["top_k"][:count].long(),
+        top_p=fields["top_p"][:count],
+        min_p=fields["min_p"][:count],
+        seed=fields["seed"][:count],
+        position=fields["position"][:count].long(),
+        banned_ids=fields["banned_ids"][: count * MOST_BANNED_IDS].long().view(count, MOST_BANNED_IDS),
     )
 
 
 def buckets(max_sequences: int, longest_step: int) -> list[Bucket]:
-    """Sizes that are captured: steps that only decode, by sequences; and all others, by tokens."""
-    counts = _ladder(1, max_sequences)
-    lengths = _ladder(16, longest_step, halves_from=256)
+    """Sizes that are recorded: steps that only decode, by sequences; and all others, by tokens."""
+    counts = ladder(1, max_sequences)
+    lengths = ladder(16, longest_step, halves_from=256)
     return [Bucket(n, n, True) for n in counts] + [Bucket(n, max_sequences, False) for n in lengths]
 
 
-def _ladder(first: int, last: int, *, halves_from: int = 32) -> list[int]:
+def ladder(first: int, last: int, *, halves_from: int = 32) -> list[int]:
     """Powers of two from `first`, with the steps half way between from `halves_from` on, and `last` at the end."""
     steps, size = set(), first
     while size < last:

@@ -1,7 +1,8 @@
 """A step's inputs in one piece: written into pinned memory, sent to the device in one copy, read there by a graph.
 
-A bucket (T rows, S sequences) fixes where each field lies; only the table of whole contexts, which comes last, is as
-wide as the step needs, so that a short step sends little. What a step leaves of its bucket is padding: rows whose slot
+A bucket (T rows, S sequences) fixes where each field lies. What depends on S alone comes first, so that buckets of equal
+S share those places; the table of whole contexts comes last and is as wide as the step needs, so that a short step
+sends little. What a step leaves of its bucket is padding: rows whose slot
 is -1 and who see nothing, sequences without tokens.
 """
 
@@ -54,16 +55,16 @@ class Layout:
         self._add("seed", sequences, torch.int64)
         for name, padding in (("temperature", 0.0), ("top_p", 1.0), ("min_p", 0.0)):
             self._add(name, sequences, torch.float32, padding)
+        for name in ("top_k", "position", "output_rows", "context_lens"):
+            self._add(name, sequences, torch.int32)
+        self._add("banned_ids", sequences * MOST_BANNED_IDS, torch.int32, -1)
+        self._add("query_starts", sequences + 1, torch.int32)
+        for name in ("full_width", "sliding_width"):
+            self._add(name, 1, torch.int32, 1)
         for name, padding in (("token_ids", 0), ("feed", -1), ("positions", 0), ("reach", -1), ("image_index", -1)):
             self._add(name, rows, torch.int32, padding)
         for name in ("full_slots", "sliding_slots"):
             self._add(name, rows, torch.int32, -1)
-        self._add("query_starts", sequences + 1, torch.int32)
-        for name in ("context_lens", "output_rows", "top_k", "position"):
-            self._add(name, sequences, torch.int32)
-        self._add("banned_ids", sequences * MOST_BANNED_IDS, torch.int32, -1)
-        for name in ("full_width", "sliding_width"):
-            self._add(name, 1, torch.int32, 1)
         self._add("sliding_table", sequences * sliding_columns, torch.int32)
         self._fixed = self._end
         self._add("full_table", sequences * full_columns, torch.int32)

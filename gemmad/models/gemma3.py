@@ -61,20 +61,48 @@ class Gemma3:
         """Where it computes."""
         return self._weights.embedding.device
 
-    @torch.inference_mode()
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self._weights.embedding.dtype
+
+    @property
+    def hidden_size(self) -> int:
+        """Numbers of a row between layers."""
+        return self._shape.hidden_size
+
+    @property
+    def sample_layers(self) -> tuple[int, ...]:
+        """One layer of each kind: who runs these has run every kernel of the network."""
+        kinds = self._shape.full_layers
+        return tuple(sorted({kinds.index(kind) for kind in kinds}))
+
     def forward(self, step: StepInputs) -> torch.Tensor:
         """Run all layers; returns logits [R, vocab] float32 for `output_rows`."""
+        return self.logits(self.hidden(step))
+
+    @torch.inference_mode()
+    def hidden(self, step: StepInputs, *, only: tuple[int, ...] | None = None) -> torch.Tensor:
+        """Run all layers, or `only` some; returns the rows [R, hidden] that the head turns into logits."""
         ops, eps, layers = self._ops, self._shape.norm_eps, self._weights.layers
         shared = {full: self._share(full, step) for full in set(self._shape.full_layers)}
         residual = self._embed(step)
         hidden = ops.rms_norm(residual, layers[0].input_norm, eps)
-        for index, layer in enumerate(layers):
+        for index in range(len(layers)) if only is None else only:
+            layer = layers[index]
             mixed = self._attend(hidden, layer, index, shared[self._shape.full_layers[index]])
             hidden, residual = ops.add_norm(mixed, residual, layer.post_attention_norm, layer.pre_feedforward_norm, eps)
             hidden = ops.linear(ops.gate_up_gelu(hidden, layer.gate_up), layer.down)
             following = layers[index + 1].input_norm if index + 1 < len(layers) else self._weights.final_norm
             hidden, residual = ops.add_norm(hidden, residual, layer.post_feedforward_norm, following, eps)
-        return self._logits(hidden[step.output_rows])
+        return hidden[step.output_rows]
+
+    @torch.inference_mode()
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """The head: rows [R, hidden] → [R, vocab] float32."""
+        logits = self._ops.linear(rows, self._weights.embedding).float()
+        cap = self._shape.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _share(self, full: bool, step: StepInputs) -> _Shared:
         batch = step.full if full else step.sliding
@@ -102,11 +130,6 @@ class Gemma3:
         )
         mixed = self._ops.attention(q, keys, values, shared.prepared, scale=self._shape.attention_scale)
         return self._ops.linear(mixed.flatten(1), layer.o)
-
-    def _logits(self, rows: torch.Tensor) -> torch.Tensor:
-        logits = self._ops.linear(rows, self._weights.embedding).float()
-        cap = self._shape.logit_softcap
-        return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 @dataclass(frozen=True)
