@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format types contracts check docs pins clean distclean
+.PHONY: help setup run test gpu soak lint format types contracts check docs pins clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ run: $(STAMP) ## start the daemon on the bundled model, at http://127.0.0.1:4363
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+gpu: $(STAMP) ## run the tests of kernels and engine on the GPU that is there
+	$(BIN)/python -m pytest tests/gpu tests/kernels
+
+soak: $(STAMP) ## run the tests that take ten minutes each
+	$(BIN)/python -m pytest -m soak
 
 lint: $(STAMP) ## look for mistakes and odd formatting
 	$(BIN)/ruff check .

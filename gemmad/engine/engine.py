@@ -138,7 +138,7 @@ class Engine:
             generated_tokens=self._generated,
             prefilled_tokens=self._prefilled,
             host_rss_bytes=_host_rss_bytes(),
-            device_bytes=torch.cuda.memory_reserved(self._device) if self._device.type == "cuda" else 0,
+            **_allocator_load(self._device),
         )
 
     def _say(self, sequence: Sequence, token: int) -> Output:
@@ -166,6 +166,18 @@ class Engine:
         spans = {i for span in prompt.images for i in range(span.start, span.start + span.length)}
         if any(token not in vocabulary for i, token in enumerate(prompt.token_ids) if i not in spans):
             raise InvalidRequestError(f"token ids lie between 0 and {vocabulary.stop - 1}")
+
+
+def _allocator_load(device: torch.device) -> dict[str, int]:
+    """What torch's allocator tells of its device; nothing on a CPU."""
+    if device.type != "cuda":
+        return {}
+    stats = torch.cuda.memory_stats(device)
+    return {
+        "device_bytes": stats["reserved_bytes.all.current"],
+        "device_segments": stats["segment.all.allocated"],
+        "device_allocations": stats["allocation.all.allocated"],
+    }
 
 
 def _host_rss_bytes() -> int:

@@ -1,8 +1,8 @@
 """The GPU's runner: every step is one copy in, replayed CUDA graphs, one copy out.
 
-Sizes are rounded up to buckets, each recorded once at warm-up, largest first. A step that only decodes is one graph. Any
-other is two: a *body* for so many tokens, which leaves the rows that speak in a fixed place, and a *head* for so many
-of those; a chunk in the middle of a prompt, which does not speak, reads no head at all.
+Sizes are rounded up to buckets, each recorded once at warm-up, largest first. A step that only decodes is one graph;
+any other is two: a *body* for so many tokens, which leaves the rows that speak in a fixed place, and a *head* for so
+many of those; a chunk in the middle of a prompt, which does not speak, reads no head at all.
 
 A step may be launched while the one before is still computed: tokens that are not known here yet are taken on the
 device from where that step leaves them (`feed`). Two pinned buffers take turns, so that a step's inputs are not written

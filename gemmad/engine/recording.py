@@ -42,7 +42,7 @@ class Recorder(Protocol):
 
 
 class GraphRecorder:
-    """CUDA graphs that share one memory pool: they never run at the same time, and what one leaves there is nobody's."""
+    """CUDA graphs that share one memory pool: no two run at the same time, and what one leaves there is nobody's."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -1,8 +1,8 @@
 """A step's inputs in one piece: written into pinned memory, sent to the device in one copy, read there by a graph.
 
-A bucket (T rows, S sequences) fixes where each field lies. What depends on S alone comes first, so that buckets of equal
-S share those places; the table of whole contexts comes last and is as wide as the step needs, so that a short step
-sends little. What a step leaves of its bucket is padding: rows whose slot
+A bucket (T rows, S sequences) fixes where each field lies. What depends on S alone comes first, so that buckets of
+equal S share those places; the table of whole contexts comes last and is as wide as the step needs, so that a short
+step sends little. What a step leaves of its bucket is padding: rows whose slot
 is -1 and who see nothing, sequences without tokens.
 """
 
