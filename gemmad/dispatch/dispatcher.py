@@ -37,7 +37,7 @@ from gemmad.errors import (
 from gemmad.generation import EngineLoad, FinishReason
 from gemmad.logs import get_logger
 from gemmad.protocol.messages import Output, Ready, Rejected, Stepped
-from gemmad.supervisor.listener import Outlook, WorkerHandle
+from gemmad.supervisor.listener import Outlook, Verdict, WorkerHandle
 
 DRAINING_SECONDS = 5.0
 """When to try a daemon again that stops: its next life is most likely coming up by then."""
@@ -163,6 +163,9 @@ class Dispatcher:
         for ticket in reversed(lost):  # each to the head, so the first stays first
             self._requeue(ticket)
         self._hand_out()
+
+    def worker_judged(self, worker: WorkerHandle, verdict: Verdict, reason: str) -> None:
+        """Nobody is blamed yet."""
 
     def outlook_changed(self, outlook: Outlook, *, wait_seconds: float) -> None:
         """Once nobody will come, nobody is kept waiting."""

@@ -32,7 +32,7 @@ from gemmad.protocol.messages import (
     Rejected,
     Stepped,
 )
-from gemmad.supervisor.listener import Listener, WorkerHandle
+from gemmad.supervisor.listener import Listener, Verdict, WorkerHandle
 from gemmad.supervisor.process import explain_exit, worker_environment
 from gemmad.supervisor.restart import Fault
 from gemmad.supervisor.seat import Seat
@@ -133,6 +133,7 @@ class Life:
         self._greeted = False
         self._was_ready = False
         self._last_line = ""
+        self._unjudged: WorkerHandle | None = None
         self._begin(settings, spawn)
 
     def _begin(self, settings: EngineSettings, spawn: Callable[..., Child]) -> None:
@@ -178,7 +179,14 @@ class Life:
         """From here on the listener knows nothing of it."""
         if self.handle is not None:
             handle, self.handle = self.handle, None
+            self._unjudged = handle
             self._listener.worker_gone(handle, reason)
+
+    def judge(self, verdict: Verdict, reason: str) -> None:
+        """The listener, if it ever knew it, hears why it went."""
+        if self._unjudged is not None:
+            handle, self._unjudged = self._unjudged, None
+            self._listener.worker_judged(handle, verdict, reason)
 
     def explain(self) -> str:
         """Why it is gone, in words."""

@@ -45,8 +45,18 @@ class Outlook(enum.Enum):
     """No worker will come soon: all have failed or are stopped."""
 
 
+class Verdict(enum.Enum):
+    """Whether something that a worker was computing may have ended it."""
+
+    INNOCENT = "innocent"
+    """It was asked to go, or somebody killed it."""
+    SUSPECT = "suspect"
+    """It crashed, hung, or lost its device."""
+
+
 class Listener(Protocol):
-    """Told from the loop, one worker at a time: `worker_ready` first, `worker_gone` last, each once a life.
+    """Told from the loop, one worker at a time: `worker_ready` first, `worker_gone` last, each once a life; and once
+    its exit has told why it went, `worker_judged`, unless the daemon ends before.
 
     `worker_said` may raise ProtocolError when what was said cannot be; the worker is then killed.
     """
@@ -62,6 +72,9 @@ class Listener(Protocol):
 
     def worker_gone(self, worker: WorkerHandle, reason: str) -> None:
         """Nothing that it had will be answered."""
+
+    def worker_judged(self, worker: WorkerHandle, verdict: Verdict, reason: str) -> None:
+        """Why it went; its requests have long gone on elsewhere."""
 
     def outlook_changed(self, outlook: Outlook, *, wait_seconds: float) -> None:
         """`wait_seconds` guesses when someone will be ready."""

@@ -10,6 +10,7 @@ import asyncio
 import collections
 import contextlib
 import random
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,7 @@ from gemmad.protocol.messages import EXIT_ASKED, EXIT_DEVICE_LOST, EXIT_SETTINGS
 from gemmad.supervisor import wishes
 from gemmad.supervisor.life import Child, Exited, HungUp, Life, Report, Said
 from gemmad.supervisor.lifecycle import AT_REST, SPEAKING, Event, State, after
-from gemmad.supervisor.listener import Listener
+from gemmad.supervisor.listener import Listener, Verdict
 from gemmad.supervisor.restart import Fault, FaultKind, Record, Retry, judge, judge_exit
 from gemmad.supervisor.seat import Seat
 from gemmad.supervisor.wishes import Wish, WorkerStatus
@@ -293,6 +294,8 @@ class Worker:
         self._life = None
         doom = life.doom.kind if life.doom else None
         kind = judge_exit(life.exit_code, asked=life.asked, draining=life.draining, doom=doom)
+        from_outside = life.doom is None and life.exit_code == -signal.SIGKILL
+        life.judge(Verdict.INNOCENT if kind is None or from_outside else Verdict.SUSPECT, reason)
         if kind is None:
             self._move(Event.ENDED, reason)
         else:

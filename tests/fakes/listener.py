@@ -8,7 +8,7 @@ from collections.abc import Callable
 from gemmad.errors import ProtocolError
 from gemmad.generation import EngineLoad, Prompt, SamplingParams
 from gemmad.protocol.messages import Ready, Rejected, Stepped, Submit
-from gemmad.supervisor.listener import Outlook, WorkerHandle
+from gemmad.supervisor.listener import Outlook, Verdict, WorkerHandle
 
 
 class RecordingListener:
@@ -20,6 +20,7 @@ class RecordingListener:
         self.leaving: list[WorkerHandle] = []
         self.said: list[Stepped | Rejected] = []
         self.reasons: list[str] = []
+        self.verdicts: list[tuple[WorkerHandle, Verdict]] = []
         self.outlooks: list[Outlook] = [Outlook.LOADING]
         self.loads = 0
         self._sampling = sampling
@@ -58,6 +59,12 @@ class RecordingListener:
             self.leaving.remove(worker)
         self.reasons.append(reason)
         self._note(f"gone {worker.name}.{worker.life}")
+
+    def worker_judged(self, worker: WorkerHandle, verdict: Verdict, reason: str) -> None:
+        assert worker not in self.workers
+        assert all(worker is not judged for judged, _ in self.verdicts)
+        self.verdicts.append((worker, verdict))
+        self._changed.set()
 
     def outlook_changed(self, outlook: Outlook, *, wait_seconds: float) -> None:
         assert wait_seconds >= 0
