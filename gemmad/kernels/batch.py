@@ -13,7 +13,8 @@ class AttentionBatch:
 
     A query sees the keys of its own sequence at positions in `(position - window, reach]`: `reach` is its own position
     in text (causal) and its image's last position inside an image (two-way). A chunk never cuts an image, so every key
-    up to `reach` is in the pool when attention runs.
+    up to `reach` is in the pool when attention runs. A sequence's positions follow one another up to its context's end,
+    so along them `reach` never falls.
     """
 
     query_starts: torch.Tensor
@@ -61,3 +62,15 @@ class SamplingBatch:
     """[R, B] int64: ids that may not be drawn, those that would end a reply before its shortest length; -1 is none."""
     greedy: bool = False
     """True when every row is known to be greedy: nothing but the largest logit counts."""
+
+
+@dataclass(frozen=True)
+class Logprobs:
+    """Log-softmax in float32 of the logits as the network gave them, before temperature, filters and bans."""
+
+    token: torch.Tensor
+    """[R] float32: of the tokens asked about."""
+    top_ids: torch.Tensor
+    """[R, N] int64: the likeliest tokens, first the likeliest, ties by id; -1 where no more are possible."""
+    top: torch.Tensor
+    """[R, N] float32: of those; -inf where no more are possible."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gemmad.kernels.backends import Backend
 from gemmad.kernels.batch import AttentionBatch, SamplingBatch
 from gemmad.kernels.reference import attention, network, sampling
 
@@ -24,6 +25,7 @@ class Ops:
         [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]
     ]
     linear: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    linear_add_norm: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     gate_up_gelu: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     rope_tables: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
     rotate_and_store: Callable[..., torch.Tensor]
@@ -37,6 +39,7 @@ REFERENCE = Ops(
     rms_norm=network.rms_norm,
     add_norm=network.add_norm,
     linear=network.linear,
+    linear_add_norm=network.linear_add_norm,
     gate_up_gelu=network.gate_up_gelu,
     rope_tables=network.rope_tables,
     rotate_and_store=network.rotate_and_store,
@@ -46,25 +49,37 @@ REFERENCE = Ops(
 )
 
 
-def triton_ops() -> Ops:
-    """The Triton set, for CUDA devices, and for tests under Triton's interpreter. Only this imports Triton."""
+def triton_ops(backend: Backend | None = None, scratch: torch.Tensor | None = None) -> Ops:
+    """The Triton set, for CUDA devices, and for tests under Triton's interpreter. Only this imports Triton.
+
+    `backend` computes the attention of steps whose `AttentionBatch.gather_tokens` allows it, with keys and values
+    gathered into `scratch`, [2, tokens, kv_heads, head_dim] (`backends.allocate_scratch`).
+    """
     from gemmad.kernels.triton import attention as paging
     from gemmad.kernels.triton import gemv, norms, rope
     from gemmad.kernels.triton import sampling as drawing
+    from gemmad.kernels.triton.gather import GatheredAttention
 
+    prepare: Callable[[AttentionBatch], Any] = paging.plan_launch
+    attend: Callable[..., torch.Tensor] = paging.paged_attention
+    if backend is not None:
+        assert scratch is not None, "a backend needs a scratch"
+        gathered = GatheredAttention(backend, scratch)
+        prepare, attend = gathered.prepare, gathered.attend
     return Ops(
         rms_norm=norms.rms_norm,
         add_norm=norms.add_norm,
         linear=gemv.linear,
+        linear_add_norm=gemv.linear_add_norm,
         gate_up_gelu=gemv.gate_up_gelu,
         rope_tables=rope.rope_tables,
         rotate_and_store=rope.rotate_and_store,
-        prepare_attention=paging.plan_launch,
-        attention=paging.paged_attention,
+        prepare_attention=prepare,
+        attention=attend,
         sample=drawing.sample,
     )
 
 
-def ops_for(device: torch.device) -> Ops:
-    """The fastest set for a device."""
-    return triton_ops() if device.type == "cuda" else REFERENCE
+def ops_for(device: torch.device, *, backend: Backend | None = None, scratch: torch.Tensor | None = None) -> Ops:
+    """The fastest set for a device; `backend` and `scratch` as for `triton_ops`, and of no use to a CPU."""
+    return triton_ops(backend, scratch) if device.type == "cuda" else REFERENCE

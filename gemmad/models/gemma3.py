@@ -78,7 +78,7 @@ class Gemma3:
         return tuple(sorted({kinds.index(kind) for kind in kinds}))
 
     def forward(self, step: StepInputs) -> torch.Tensor:
-        """Run all layers; returns logits [R, vocab] float32 for `output_rows`."""
+        """Run all layers; returns what `logits` does for `output_rows`."""
         return self.logits(self.hidden(step))
 
     @torch.inference_mode()
@@ -91,18 +91,31 @@ class Gemma3:
         for index in range(len(layers)) if only is None else only:
             layer = layers[index]
             mixed = self._attend(hidden, layer, index, shared[self._shape.full_layers[index]])
-            hidden, residual = ops.add_norm(mixed, residual, layer.post_attention_norm, layer.pre_feedforward_norm, eps)
-            hidden = ops.linear(ops.gate_up_gelu(hidden, layer.gate_up), layer.down)
+            hidden, residual = ops.linear_add_norm(
+                mixed,
+                layer.o,
+                residual=residual,
+                post_weight=layer.post_attention_norm,
+                next_weight=layer.pre_feedforward_norm,
+                eps=eps,
+            )
             following = layers[index + 1].input_norm if index + 1 < len(layers) else self._weights.final_norm
-            hidden, residual = ops.add_norm(hidden, residual, layer.post_feedforward_norm, following, eps)
+            hidden, residual = ops.linear_add_norm(
+                ops.gate_up_gelu(hidden, layer.gate_up),
+                layer.down,
+                residual=residual,
+                post_weight=layer.post_feedforward_norm,
+                next_weight=following,
+                eps=eps,
+            )
         return hidden[step.output_rows]
 
     @torch.inference_mode()
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
-        """The head: rows [R, hidden] → [R, vocab] float32."""
-        logits = self._ops.linear(rows, self._weights.embedding).float()
+        """The head: rows [R, hidden] → [R, vocab], in the weights' dtype, or float32 where the model caps them."""
+        logits = self._ops.linear(rows, self._weights.embedding)
         cap = self._shape.logit_softcap
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return logits if cap is None else cap * torch.tanh(logits.float() / cap)
 
     def _share(self, full: bool, step: StepInputs) -> _Shared:
         batch = step.full if full else step.sliding
@@ -129,7 +142,7 @@ class Gemma3:
             self._shape.norm_eps,
         )
         mixed = self._ops.attention(q, keys, values, shared.prepared, scale=self._shape.attention_scale)
-        return self._ops.linear(mixed.flatten(1), layer.o)
+        return mixed.flatten(1)
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,34 @@ def _mend_bfloat16() -> None:
     interpreter.InterpreterBuilder.create_dot = dot
 
 
+def _patch_once() -> None:
+    """The interpreter puts its own functions into Triton's modules, and does so again for each call of one kernel's
+    function by another, which takes half of all time: once in a launch is enough."""
+    from triton.runtime import interpreter
+
+    launch, patch = interpreter.GridExecutor.__call__, interpreter._patch_lang
+    modules = interpreter.tl, interpreter.tl.core
+    patched: set[frozenset[int]] = set()
+
+    def launch_anew(self: Any, *args: Any, **kwargs: Any) -> None:
+        patched.clear()
+        launch(self, *args, **kwargs)
+
+    def patch_anew(function: Any) -> Any:
+        seen = frozenset(id(value) for value in function.__globals__.values() if any(value is m for m in modules))
+        if seen not in patched:
+            patched.add(seen)
+            return patch(function)
+        return None
+
+    interpreter.GridExecutor.__call__ = launch_anew
+    interpreter._patch_lang = patch_anew
+
+
 if INTERPRETED and importlib.util.find_spec("triton"):
     _import_interpreted()
     _mend_bfloat16()
+    _patch_once()
 elif not INTERPRETED:
     torch.zeros(1, device=DEVICE)  # the driver opens files that a test would be blamed for
 

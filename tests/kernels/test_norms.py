@@ -60,6 +60,23 @@ def test_add_norm_equals_its_twin(dtype: torch.dtype, rows: int, size: int, gap:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 700), st.integers(0, 1 << 30))
+@settings(max_examples=10)
+def test_parts_are_added_up_first(dtype: torch.dtype, parts: int, rows: int, size: int, seed: int) -> None:
+    """An input in float32 parts is their sum, rounded as the residual is."""
+    from gemmad.kernels.triton import norms
+
+    x = torch.randn(parts, rows, size, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+    _, residual, post, following = tensors(rows, size, dtype, seed, stride=size)
+    total = torch.zeros_like(x[0])
+    for part in x:
+        total += part
+    ours = norms.add_norm(x, residual, post, following, EPS)
+    for mine, twin in zip(ours, network.add_norm(total.to(dtype), residual, post, following, EPS), strict=True):
+        assert_close(mine, twin)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_whole_row_of_the_model(dtype: torch.dtype) -> None:
     """12B's hidden size, which is no power of two, over several rows."""
     from gemmad.kernels.triton import norms

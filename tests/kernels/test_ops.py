@@ -32,5 +32,14 @@ def test_a_gpu_gets_triton_s_kernels() -> None:
     """What has a kernel is taken from the Triton set, without an environment variable or a device."""
     pytest.importorskip("triton", reason="triton is not installed")
     chosen = ops.triton_ops()
-    for name in ("rms_norm", "add_norm", "linear", "gate_up_gelu", "rope_tables", "rotate_and_store", "sample"):
+    for name in (
+        "rms_norm",
+        "add_norm",
+        "linear",
+        "linear_add_norm",
+        "gate_up_gelu",
+        "rope_tables",
+        "rotate_and_store",
+        "sample",
+    ):
         assert getattr(chosen, name).__module__.startswith("gemmad.kernels.triton.")

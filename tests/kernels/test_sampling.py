@@ -16,7 +16,8 @@ from tests.kernels.conftest import DEVICE
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-CUT = {"chunk": 64, "most": 16, "likely": 32, "room": 64, "stride": 128}
+CUT = {"chunk": 64, "most": 16, "likely": 32, "room": 64}
+CUT |= {"bins": 64, "slice": 256, "tile": 128, "listed": 128, "stride": 128}
 
 
 def batch(rows: int, **changes: Any) -> SamplingBatch:
@@ -43,7 +44,8 @@ def mixture(chance: random.Random, rows: int, vocabulary: int) -> SamplingBatch:
         rows,
         temperature=choose(0.0, 1.0, 0.5, 2.0),
         top_k=choose(0, 0, 1, 5, 16, 17, 40, 10000, dtype=torch.int64),
-        top_p=choose(1.0, 1.0, 0.95, 0.5, 0.05, 0.0),
+        # No whole number of equal tokens has such a share: where one has, rounding decides about the last.
+        top_p=choose(1.0, 1.0, 0.953, 0.503, 0.053, 0.0),
         min_p=choose(0.0, 0.0, 0.02, 0.5, 1.0),
         seed=torch.tensor([chance.randrange(-(1 << 63), 1 << 63) for _ in range(rows)]),
         position=torch.tensor([chance.randrange(1 << 40) for _ in range(rows)]),
@@ -53,18 +55,19 @@ def mixture(chance: random.Random, rows: int, vocabulary: int) -> SamplingBatch:
     )
 
 
-def draw(logits: torch.Tensor, rows: SamplingBatch) -> list[int]:
+def draw(logits: torch.Tensor, rows: SamplingBatch, **cut: int) -> list[int]:
     """Tokens of the kernels, cut small so that every part of them has work."""
     from gemmad.kernels.triton import sampling
+    from gemmad.kernels.triton.cut import Cut
 
     logits = logits.to(DEVICE)
-    drawn: list[int] = sampling.sample(logits, rows, cut=sampling.Cut(**CUT)).tolist()
+    drawn: list[int] = sampling.sample(logits, rows, cut=Cut(**CUT | cut)).tolist()
     return drawn
 
 
 def wanted(logits: torch.Tensor, rows: SamplingBatch) -> list[int]:
     """The twin's tokens."""
-    drawn: list[int] = twin.sample(logits.to(DEVICE).float(), rows).tolist()
+    drawn: list[int] = twin.sample(logits.to(DEVICE), rows).tolist()
     return drawn
 
 
@@ -96,11 +99,44 @@ def test_logits_that_crowd_the_list_of_candidates(kind: str) -> None:
     assert draw(logits, rows) == wanted(logits, rows)
 
 
+@given(st.integers(0, 1 << 30), st.sampled_from([32, 256]))
+@settings(max_examples=8)
+def test_rows_that_are_narrowed_down(seed: int, bins: int) -> None:
+    """Where no first draw settles a row, where its filters end is found exactly, however coarse the bins are."""
+    chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    logits = torch.randn(4, 300, generator=generator) * chance.choice([0.01, 0.3, 1, 4, 30])
+    rows = batch(
+        4,
+        top_k=torch.tensor([0, 0, 20, 100]),
+        top_p=torch.tensor([chance.choice([0.01, 0.1, 0.3, 0.9, 0.999]) for _ in range(4)]),
+        min_p=torch.tensor([0.0, 0.01, 0.0, 0.01]),
+        seed=torch.tensor([chance.randrange(1 << 62) for _ in range(4)]),
+    )
+    assert draw(logits, rows, bins=bins, listed=512) == wanted(logits, rows)
+
+
+def test_the_sizes_that_are_used() -> None:
+    """The kernels as they are cut for a whole vocabulary give the twin's tokens over a part of one."""
+    from gemmad.kernels.triton import sampling
+
+    logits = torch.randn(3, 20000, generator=torch.Generator().manual_seed(5)).bfloat16().to(DEVICE)
+    rows = batch(3, top_k=torch.tensor([0, 200, 64]), top_p=torch.tensor([0.053, 0.9, 0.95]))
+    assert sampling.sample(logits, rows).tolist() == wanted(logits, rows)
+
+
+def test_min_p_alone() -> None:
+    """What min_p keeps is drawn from at once."""
+    logits = torch.randn(4, 500, generator=torch.Generator().manual_seed(4)) * 2
+    rows = batch(4, min_p=torch.tensor([0.001, 0.1, 0.9, 1.0]))
+    assert draw(logits, rows) == wanted(logits, rows)
+    assert draw(logits, rows)[3] == int(logits[3].argmax())
+
+
 def test_bfloat16_logits() -> None:
-    """Logits as the head gives them need no copy in float32 first."""
+    """Logits as the head gives them need no copy in float32 first, neither here nor in the twin."""
     logits = (torch.randn(6, 400, generator=torch.Generator().manual_seed(1)) * 3).bfloat16()
     rows = mixture(random.Random(1), 6, 400)
-    assert draw(logits, rows) == wanted(logits, rows)
+    assert draw(logits, rows) == wanted(logits, rows) == wanted(logits.float(), rows)
 
 
 def test_a_row_is_drawn_alone_as_among_others() -> None:

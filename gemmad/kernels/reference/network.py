@@ -37,6 +37,19 @@ def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return F.linear(x, weight)
 
 
+def linear_add_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    *,
+    residual: torch.Tensor,
+    post_weight: torch.Tensor,
+    next_weight: torch.Tensor,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A block's last product and what closes it: `add_norm(x·weightᵀ, …)`. Returns (normed, residual)."""
+    return add_norm(linear(x, weight), residual, post_weight, next_weight, eps)
+
+
 def rope_tables(positions: torch.Tensor, inverse_frequencies: torch.Tensor, scale: float) -> torch.Tensor:
     """Cosines and sines of rotary embedding (https://arxiv.org/abs/2104.09864).
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from gemmad.kernels.batch import SamplingBatch
+from gemmad.kernels.batch import Logprobs, SamplingBatch
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -18,11 +18,11 @@ _ROUNDS = 10
 
 
 def sample(logits: torch.Tensor, batch: SamplingBatch) -> torch.Tensor:
-    """One token for each row: logits [R, vocab] float32 → [R] int64.
+    """One token for each row: logits [R, vocab] of any float type, taken as float32 → [R] int64.
 
     Filters apply in transformers' order: temperature, top_k, top_p, min_p.
     """
-    logits = _ban(logits, batch.banned_ids)
+    logits = _ban(logits.float(), batch.banned_ids)
     best = logits.argmax(-1)
     if batch.greedy:
         return best
@@ -31,6 +31,18 @@ def sample(logits: torch.Tensor, batch: SamplingBatch) -> torch.Tensor:
     noise = gumbel(batch.seed[:, None], batch.position[:, None], candidates)
     drawn = candidates.gather(1, (kept + noise).argmax(-1, keepdim=True))[:, 0]
     return torch.where(batch.temperature == 0, best, drawn)
+
+
+def logprobs(logits: torch.Tensor, tokens: torch.Tensor, *, count: int) -> Logprobs:
+    """What the network held of `tokens` [R] int64 and of each row's `count` likeliest: logits [R, vocab], float."""
+    scores = logits.float().log_softmax(-1)
+    ids = logits.sort(dim=-1, descending=True, stable=True).indices[:, :count]
+    top = scores.gather(1, ids)
+    return Logprobs(
+        token=scores.gather(1, tokens[:, None])[:, 0],
+        top_ids=torch.where(top > float("-inf"), ids, -1),
+        top=top,
+    )  # fmt: skip
 
 
 def gumbel(seed: torch.Tensor, position: torch.Tensor, token: torch.Tensor) -> torch.Tensor:

@@ -3,15 +3,19 @@
 A program takes ROWS rows of the weight and walks along them, COLUMNS at a time. Three inner loops: `multiply` keeps
 sums in every thread and adds them up at the end, its inputs handed round through shared memory; `direct` does the same
 with inputs that each thread reads for itself, so that none waits for another; `dot` gives tiles to the tensor cores,
-which costs the same for 1 token as for 8. Which is faster where is measured, and stands in `TUNED`. All sum in float32.
+which costs the same for 1 token as for 8. Which is faster where is measured, and stands in `tiles`. All sum in float32.
+
+Each program reads all tokens' inputs, from L2: with 32 tokens and 64 rows that is half as much again as the weights. So
+more tokens want more rows to a program, and then there are too few programs for the device: `splits` of them share the
+columns of the same rows, each writes its part of the sums, and whatever reads them next adds the parts up, always in
+the same order. Equal inputs give equal bits.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 # ruff: noqa: N803, N806, PLR0913, PLR0917  (compile-time values are written in capitals; a kernel takes what it touches)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 import triton
@@ -20,70 +24,52 @@ from torch.nn import functional as F
 
 from gemmad.kernels.triton import launch
 from gemmad.kernels.triton.launch import begin, wait_for_inputs
-
-
-@dataclass(frozen=True)
-class Tile:
-    """How one product is cut up."""
-
-    loop: Literal["multiply", "direct", "dot"]
-    rows: int
-    columns: int
-    warps: int
-    stages: int = 1
-    """Tiles on their way at once; above 1 they travel through shared memory."""
-    ahead_bytes: int = 0
-    """Of each program's weights, how much is called into L2 while its inputs are still being made (see launch.py)."""
-
-
-MOST_TOKENS = 16
-"""More tokens than this are cuBLAS's (and its output is then gated by a kernel of its own)."""
-
-TUNED: dict[tuple[bool, int, int, int], Tile | None] = {
-    # (gated, N, K, tokens up to): the 12B network on an H200, bf16. None is cuBLAS.
-    (False, 8192, 3840, 1): Tile("direct", 1, 2048, 4),
-    (False, 3840, 4096, 1): Tile("direct", 2, 2048, 4),
-    (True, 15360, 3840, 1): Tile("direct", 1, 2048, 4),
-    (False, 3840, 15360, 1): Tile("direct", 1, 2048, 4),
-    (False, 262208, 3840, 1): None,
-} | {
-    (gated, n, k, tokens): tile
-    for gated, n, k, tile in (
-        (False, 8192, 3840, Tile("dot", 32, 256, 2, 3)),
-        (False, 3840, 4096, Tile("dot", 16, 256, 2, 4)),
-        (True, 15360, 3840, Tile("dot", 64, 128, 4, 4)),
-        (False, 3840, 15360, Tile("dot", 16, 512, 2, 3)),
-        (False, 262208, 3840, None),
-    )
-    for tokens in (2, 4, 8, 16)
-}
-
-
-def tile_for(n: int, k: int, tokens: int, *, gated: bool) -> Tile | None:
-    """The measured tile of a shape, or for one that nobody measured a rule of the same kind; None is cuBLAS."""
-    if not 0 < tokens <= MOST_TOKENS:
-        return None
-    bucket: int = triton.next_power_of_2(tokens)
-    if (gated, n, k, bucket) in TUNED:
-        return TUNED[gated, n, k, bucket]
-    if bucket > 1:
-        return Tile("dot", 16, 256, 2, 4)
-    rows = 2 if n <= 4096 or gated else 4
-    return Tile("multiply", rows, 2048 // rows if k >= 2048 // rows else 256, 2)
+from gemmad.kernels.triton.norms import add_norm, sum_parts
+from gemmad.kernels.triton.tiles import Tile, tile_for
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`x·weightᵀ`, as `reference.network.linear` defines it, by whatever is fastest for so many tokens."""
-    n, k = weight.shape
-    tile = tile_for(n, k, len(x), gated=False) if x.is_cuda else None
+    tile = _tile(x, weight)
     return F.linear(x, weight) if tile is None else multiply_rows(x, weight, tile)
 
 
 def gate_up_gelu(x: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
     """`gelu_tanh(x·gateᵀ) · (x·upᵀ)`, as `reference.network.gate_up_gelu` defines it."""
-    n, k = gate_up.shape[0] // 2, gate_up.shape[1]
-    tile = tile_for(n, k, len(x), gated=True) if x.is_cuda else None
+    tile = _tile(x, gate_up, gated=True)
     return gelu_gate(F.linear(x, gate_up)) if tile is None else multiply_rows(x, gate_up, tile, gated=True)
+
+
+def linear_add_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    *,
+    residual: torch.Tensor,
+    post_weight: torch.Tensor,
+    next_weight: torch.Tensor,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A block's last product and what closes it, as `reference.network.linear_add_norm` defines them.
+
+    Parts of a product that is split are added up by the norm that reads them. Returns (normed, residual).
+    """
+    tile = _tile(x, weight)
+    product = linear(x, weight) if tile is None or tile.splits == 1 else multiply_parts(x, weight, tile)
+    return add_norm(product, residual, post_weight, next_weight, eps)
+
+
+def _tile(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False) -> Tile | None:
+    if not x.is_cuda:
+        return None
+    n, k = weight.shape
+    return tile_for(
+        n // 2 if gated else n,
+        k,
+        len(x),
+        gated=gated,
+        weight_bytes=weight.element_size(),
+        shared_bytes=launch.shared_memory_bytes(x.device),
+    )
 
 
 def multiply_rows(
@@ -94,20 +80,50 @@ def multiply_rows(
     x [T, K], weight [N, K] (gated: [2·N, K]) → [T, N] in x's dtype. Rounds once, at the end: the halves of a gated
     product are not rounded before they meet, as they are in the reference.
     """
-    tokens, k = x.shape
     n = weight.shape[0] // 2 if gated else weight.shape[0]
+    out = torch.empty(len(x), n, dtype=x.dtype, device=x.device) if out is None else out
+    if tile.splits > 1:
+        assert not gated, "a gate needs whole sums"
+        return add_parts(multiply_parts(x, weight, tile), out)
+    _multiply_into(out[None], x, weight, tile, gated=gated)
+    return out
+
+
+def multiply_parts(x: torch.Tensor, weight: torch.Tensor, tile: Tile) -> torch.Tensor:
+    """The sums that each of a tile's splits comes to, [splits, T, N] float32; added up they are the product."""
+    parts = torch.empty(tile.splits, len(x), len(weight), dtype=torch.float32, device=x.device)
+    _multiply_into(parts, x, weight, tile, gated=False)
+    return parts
+
+
+def _multiply_into(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, tile: Tile, *, gated: bool) -> None:
+    parts, tokens, n = out.shape
+    k = x.shape[1]
     assert weight.is_contiguous(), "a weight is read in one sweep"
-    assert x.stride(1) == 1, "an activation's row lies in one piece"
-    out = torch.empty(tokens, n, dtype=x.dtype, device=x.device) if out is None else out
+    assert x.stride(1) == out.stride(2) == 1, "an activation's row lies in one piece"
     width: int = triton.next_power_of_2(tokens)
+    sizes: dict[str, Any] = {"N": n, "K": k, "ROWS": tile.rows, "COLUMNS": tile.columns, "STAGES": tile.stages}
+    sizes |= {"GATED": gated, "AHEAD": tile.ahead_bytes} | launch.options(x.device, warps=tile.warps)
+    strides = x.stride(0), out.stride(1)
     if tile.loop == "dot":
-        kernel, more = _dot, {"WIDTH": max(8, width)}
+        share = triton.cdiv(triton.cdiv(k, tile.columns), parts) * tile.columns
+        _dot[(triton.cdiv(n, tile.rows), parts)](
+            x, weight, out, tokens, *strides, out.stride(0), WIDTH=max(8, width), SHARE=share, PARTS=parts, **sizes
+        )  # fmt: skip
     else:
-        kernel, more = _multiply, {"WIDTH": width, "DIRECT": tile.loop == "direct"}
-    kernel[(triton.cdiv(n, tile.rows),)](
-        x, weight, out, tokens, x.stride(0), out.stride(0),
-        N=n, K=k, ROWS=tile.rows, COLUMNS=tile.columns, STAGES=tile.stages, GATED=gated, AHEAD=tile.ahead_bytes,
-        **more, **launch.options(x.device, warps=tile.warps),
+        assert parts == 1, "only `dot` shares out columns"
+        _multiply[(triton.cdiv(n, tile.rows),)](
+            x, weight, out, tokens, *strides, WIDTH=width, DIRECT=tile.loop == "direct", **sizes
+        )  # fmt: skip
+
+
+def add_parts(parts: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Sum over the first dimension, in order: parts [P, T, N] float32 → `out` [T, N], rounded to its dtype."""
+    count, tokens, n = parts.shape
+    block = 1024
+    _add_parts[(tokens, triton.cdiv(n, block))](
+        parts, out, parts.stride(0), parts.stride(1), out.stride(0), n,
+        PARTS=count, BLOCK=block, **launch.options(out.device, warps=4),
     )  # fmt: skip
     return out
 
@@ -136,8 +152,9 @@ def _multiply(
     token = tl.arange(0, WIDTH)
     columns = tl.arange(0, COLUMNS)
     read_row = tl.minimum(row, N - 1)
-    call_ahead(weight, read_row, N, K, ROWS, GATED, AHEAD, OVERLAP)
+    call_ahead(weight, read_row, 0, N, K, ROWS, GATED, AHEAD, OVERLAP)
     wait_for_inputs(OVERLAP)
+    EXACT: tl.constexpr = K % COLUMNS == 0
     if WIDTH == 1:
         first = weight + read_row[:, None] * K + columns[None, :]
         source = x + columns[None, :]
@@ -156,10 +173,10 @@ def _multiply(
             source += 0 * row[None, :, None]
             first += 0 * token[:, None, None]
     for column in tl.range(0, K, COLUMNS, num_stages=STAGES):
-        values = load_tile(source + column, index + column, K, COLUMNS)
-        total += load_tile(first + column, index + column, K, COLUMNS) * values
+        values = load_tile(source + column, index + column, K, EXACT).to(tl.float32)
+        total += load_tile(first + column, index + column, K, EXACT).to(tl.float32) * values
         if GATED:
-            beside += load_tile(first + N * K + column, index + column, K, COLUMNS) * values
+            beside += load_tile(first + N * K + column, index + column, K, EXACT).to(tl.float32) * values
     result = tl.sum(total, 1 if WIDTH == 1 else 2)
     if GATED:
         result = gelu(result) * tl.sum(beside, 1 if WIDTH == 1 else 2)
@@ -170,35 +187,52 @@ def _multiply(
         tl.store(out + token[:, None] * out_stride + row[None, :], result, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _dot(
-    x, weight, out, tokens, x_stride, out_stride,
+    x, weight, out, tokens, x_stride, out_stride, part_stride,
     N: tl.constexpr, K: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    STAGES: tl.constexpr, GATED: tl.constexpr, AHEAD: tl.constexpr, OVERLAP: tl.constexpr,
+    SHARE: tl.constexpr, PARTS: tl.constexpr, STAGES: tl.constexpr, GATED: tl.constexpr, AHEAD: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    """Weights on the left: their rows are the tensor cores' 16, tokens their 8 (rounded up to that)."""
+    """Weights on the left: their rows are the tensor cores' 16 or 64, tokens their 8 (rounded up to that)."""
     begin(OVERLAP)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    start = tl.program_id(1) * SHARE
     token = tl.arange(0, WIDTH)
-    columns = tl.arange(0, COLUMNS)
+    columns = start + tl.arange(0, COLUMNS)
     read_row = tl.minimum(row, N - 1)
-    call_ahead(weight, read_row, N, K, ROWS, GATED, AHEAD, OVERLAP)
+    call_ahead(weight, read_row, start, N, K, ROWS, GATED, AHEAD, OVERLAP)
     wait_for_inputs(OVERLAP)
+    EXACT: tl.constexpr = SHARE * PARTS == K
     first = weight + read_row[:, None] * K + columns[None, :]
     source = x + tl.minimum(token, tokens - 1)[None, :] * x_stride + columns[:, None]
     total = tl.zeros((ROWS, WIDTH), tl.float32)
     beside = tl.zeros((ROWS, WIDTH), tl.float32)
-    for column in tl.range(0, K, COLUMNS, num_stages=STAGES):
+    for column in tl.range(0, SHARE, COLUMNS, num_stages=STAGES):
         across = columns[None, :] + column
-        values = raw_tile(source + column, columns[:, None] + column, K, COLUMNS)
-        total = tl.dot(raw_tile(first + column, across, K, COLUMNS), values, total, input_precision="ieee")
+        values = load_tile(source + column, columns[:, None] + column, K, EXACT)
+        total = tl.dot(load_tile(first + column, across, K, EXACT), values, total, input_precision="ieee")
         if GATED:
-            other = raw_tile(first + N * K + column, across, K, COLUMNS)
+            other = load_tile(first + N * K + column, across, K, EXACT)
             beside = tl.dot(other, values, beside, input_precision="ieee")
     if GATED:
         total = gelu(total) * beside
     inside = (token < tokens)[None, :] & (row < N)[:, None]
-    tl.store(out + token[None, :] * out_stride + row[:, None], total, mask=inside)
+    place = out + tl.program_id(1).to(tl.int64) * part_stride
+    tl.store(place + token[None, :] * out_stride + row[:, None], total, mask=inside)
+
+
+@triton.jit
+def _add_parts(
+    parts, out, part_stride, stride, out_stride, n, PARTS: tl.constexpr, BLOCK: tl.constexpr, OVERLAP: tl.constexpr
+):
+    begin(OVERLAP)
+    wait_for_inputs(OVERLAP)
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = columns < n
+    total = sum_parts(parts + row * stride + columns, inside, part_stride, PARTS)
+    tl.store(out + row * out_stride + columns, total, mask=inside)
 
 
 @triton.jit
@@ -222,15 +256,9 @@ def gelu(x):
 
 
 @triton.jit
-def load_tile(pointers, columns, K: tl.constexpr, COLUMNS: tl.constexpr):
-    """A tile in float32."""
-    return raw_tile(pointers, columns, K, COLUMNS).to(tl.float32)
-
-
-@triton.jit
-def raw_tile(pointers, columns, K: tl.constexpr, COLUMNS: tl.constexpr):
-    """A tile, zeros past the last column; no mask where there is no such place."""
-    if K % COLUMNS == 0:
+def load_tile(pointers, columns, K: tl.constexpr, EXACT: tl.constexpr):
+    """A tile, zeros past the last column; no mask where no tile reaches so far."""
+    if EXACT:
         return tl.load(pointers)
     else:
         return tl.load(pointers, mask=columns < K, other=0.0)
@@ -238,14 +266,14 @@ def raw_tile(pointers, columns, K: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def call_ahead(
-    weight, row, N: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, GATED: tl.constexpr, AHEAD: tl.constexpr,
+    weight, row, start, N: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, GATED: tl.constexpr, AHEAD: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    """Call the first AHEAD bytes of a program's rows into L2, a line of 128 bytes for each thread."""
+    """Call the first AHEAD bytes of a program's rows, from `start` on, into L2, a line of 128 bytes for each thread."""
     if OVERLAP and AHEAD > 0:
         SHARE: tl.constexpr = AHEAD // ROWS // (2 if GATED else 1) // 128
         LINES: tl.constexpr = SHARE if SHARE > 1 else 1
-        lines = tl.arange(0, LINES)[None, :] * (1024 // weight.dtype.element_ty.primitive_bitwidth)
+        lines = start + tl.arange(0, LINES)[None, :] * (1024 // weight.dtype.element_ty.primitive_bitwidth)
         places = weight + row[:, None] * K + tl.minimum(lines, K - 1)
         prefetch(places)
         if GATED:

@@ -35,14 +35,16 @@ def add_norm(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`residual + norm(x)` and the norm of that, as `reference.network.add_norm` defines it.
 
+    x is [T, hidden], or [P, T, hidden] float32: parts of a product, which are added up in order and rounded first.
     Returns (normed, residual); `out` takes the two, and they may be x and residual themselves.
     """
-    normed, summed = (torch.empty_like(x), torch.empty_like(residual)) if out is None else out
-    block, warps = _shape(x.shape[1])
-    _add_norm[(len(x),)](
-        x, residual, post_weight, next_weight, normed, summed,
-        x.stride(0), residual.stride(0), normed.stride(0), summed.stride(0), eps,
-        SIZE=x.shape[1], BLOCK=block, **launch.options(x.device, warps=warps),
+    parts = x if x.dim() == 3 else x[None]
+    normed, summed = (torch.empty_like(residual), torch.empty_like(residual)) if out is None else out
+    block, warps = _shape(residual.shape[1])
+    _add_norm[(len(residual),)](
+        parts, residual, post_weight, next_weight, normed, summed,
+        parts.stride(0), parts.stride(1), residual.stride(0), normed.stride(0), summed.stride(0), eps,
+        PARTS=len(parts), SIZE=residual.shape[1], BLOCK=block, **launch.options(x.device, warps=warps),
     )  # fmt: skip
     return normed, summed
 
@@ -69,9 +71,9 @@ def _rms_norm(
 
 @triton.jit
 def _add_norm(
-    x, residual, post_weight, next_weight, normed, summed,
-    x_stride, residual_stride, normed_stride, summed_stride, eps,
-    SIZE: tl.constexpr, BLOCK: tl.constexpr, OVERLAP: tl.constexpr,
+    parts, residual, post_weight, next_weight, normed, summed,
+    part_stride, x_stride, residual_stride, normed_stride, summed_stride, eps,
+    PARTS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     begin(OVERLAP)
     row = tl.program_id(0).to(tl.int64)
@@ -81,13 +83,22 @@ def _add_norm(
     next_scale = tl.load(next_weight + columns, mask=inside, other=0.0)
     wait_for_inputs(OVERLAP)
     before = tl.load(residual + row * residual_stride + columns, mask=inside, other=0.0).to(tl.float32)
-    values = tl.load(x + row * x_stride + columns, mask=inside, other=0.0).to(tl.float32)
-    # Rounded where the reference's tensors are: the norm, then the sum, which the next norm sees rounded.
+    # Rounded where the reference's tensors are: the product, the norm, then the sum, which the next norm sees rounded.
     dtype = summed.dtype.element_ty
+    values = sum_parts(parts + row * x_stride + columns, inside, part_stride, PARTS).to(dtype).to(tl.float32)
     after = (before + normalise(values, post_scale, eps, SIZE).to(dtype).to(tl.float32)).to(dtype)
     tl.store(summed + row * summed_stride + columns, after, mask=inside)
     following = normalise(after.to(tl.float32), next_scale, eps, SIZE)
     tl.store(normed + row * normed_stride + columns, following, mask=inside)
+
+
+@triton.jit
+def sum_parts(places, inside, part_stride, PARTS: tl.constexpr):
+    """The sum of what lies at `places` in each of PARTS parts, in order, float32; zeros outside."""
+    total = tl.load(places, mask=inside, other=0.0).to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        total += tl.load(places + part * part_stride, mask=inside, other=0.0).to(tl.float32)
+    return total
 
 
 @triton.jit

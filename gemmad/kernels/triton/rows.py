@@ -29,6 +29,12 @@ def is_filtered(most, share, least, VOCABULARY: tl.constexpr):
 
 
 @triton.jit
+def min_p_alone(most, share, least, VOCABULARY: tl.constexpr):
+    """Whether min_p is the only filter: what it keeps is known as soon as the largest value is."""
+    return (limits(most, VOCABULARY) == 0) & (share >= 1.0) & (least > 0.0)
+
+
+@triton.jit
 def limits(most, VOCABULARY: tl.constexpr):
     """Whether top_k leaves anything out."""
     return (most > 0) & (most < VOCABULARY)
@@ -52,10 +58,16 @@ def id_key(source, banned_ids, token, heat, VOCABULARY: tl.constexpr, BANNED: tl
 
 
 @triton.jit
+def best_key(keys, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+    """The largest of COUNT keys."""
+    places = tl.arange(0, BLOCK)
+    return tl.max(tl.load(keys + places, mask=places < COUNT, other=NOTHING), 0)
+
+
+@triton.jit
 def best_id(keys, CHUNKS: tl.constexpr, BLOCK: tl.constexpr):
     """Id of the largest of the chunks' keys."""
-    chunks = tl.arange(0, BLOCK)
-    return key_id(tl.max(tl.load(keys + chunks, mask=chunks < CHUNKS, other=NOTHING), 0))
+    return key_id(best_key(keys, CHUNKS, BLOCK))
 
 
 @triton.jit
@@ -92,6 +104,18 @@ def below_kth(largest, most):
 
 
 @triton.jit
+def best_candidates(listed, count, MOST: tl.constexpr, LIKELY: tl.constexpr, ROOM: tl.constexpr):
+    """The largest MOST keys of a list, in order; the list's own order is whichever program came first."""
+    if count <= LIKELY:
+        few = tl.arange(0, LIKELY)
+        keys = tl.topk(tl.load(listed + few, mask=few < count, other=NOTHING), MOST)
+    else:
+        places = tl.arange(0, ROOM)
+        keys = tl.topk(tl.load(listed + places, mask=places < count, other=NOTHING), MOST)
+    return keys
+
+
+@triton.jit
 def draw_sorted(keys, most, share, least, seed, position, MOST: tl.constexpr):
     """Cut keys in order by all filters, as the reference does, and draw from what is kept."""
     rank = tl.arange(0, MOST)
@@ -105,39 +129,3 @@ def draw_sorted(keys, most, share, least, seed, position, MOST: tl.constexpr):
     kept = kept & ((rank == 0) | ((before < share) & (probabilities >= tl.max(probabilities, 0) * least)))
     scores = order_key(values + gumbel(seed, position, ids), ids)
     return key_id(tl.max(tl.where(kept, scores, NOTHING), 0))
-
-
-@triton.jit
-def top_mass(
-    source, banned_ids, heat, peak, most, VOCABULARY: tl.constexpr, BANNED: tl.constexpr, STRIDE: tl.constexpr
-):
-    """Sum of exp(value - peak) over a row's `most` largest values.
-
-    Finds the largest value that `most` tokens reach, bit by bit; of those that equal it only as many count as fit.
-    """
-    reached = tl.full((), 0, tl.int64)
-    bit = tl.full((), 0x80000000, tl.int64)
-    while bit > 0:
-        counts = tl.zeros((STRIDE,), tl.int32)
-        for start in range(0, VOCABULARY, STRIDE):
-            ids = start + tl.arange(0, STRIDE)
-            places = place(scaled(source, banned_ids, ids, heat, VOCABULARY, BANNED))
-            counts += ((places >= (reached | bit)) & (ids < VOCABULARY)).to(tl.int32)
-        if tl.sum(counts, 0) >= most:
-            reached = reached | bit
-        bit = bit >> 1
-    mass = 0.0
-    above = tl.full((), 0, tl.int64)
-    for start in range(0, VOCABULARY, STRIDE):
-        ids = start + tl.arange(0, STRIDE)
-        values = scaled(source, banned_ids, ids, heat, VOCABULARY, BANNED)
-        larger = place(values) > reached
-        mass += tl.sum(tl.where(larger, tl.exp(values - peak), 0.0), 0)
-        above += tl.sum(larger.to(tl.int64), 0)
-    return mass + (most - above).to(tl.float32) * tl.exp(key_value((reached - 0x80000000) << 32) - peak)
-
-
-@triton.jit
-def place(values):
-    """A value's place in the order of all float32 values: [0, 2³²) as int64."""
-    return (order_key(values, tl.zeros_like(values).to(tl.int32)) >> 32) + 0x80000000

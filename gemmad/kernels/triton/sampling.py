@@ -3,38 +3,39 @@
 Every filter keeps a *prefix* of the order "largest first, ties by id". That carries the design: whether a token is kept
 follows from what lies before it (how many tokens, how much mass), and if one is not kept, nothing after it is.
 
-1. `_survey`, a program for each chunk of a row: its largest key, its mass, and for open rows its draw, the token with
+1. `survey`, a program for each chunk of a row: its largest key, its mass, and for open rows its draw, the token with
    the largest value plus Gumbel noise. Greedy rows and rows without filters are then settled but for a maximum.
-2. `_collect`, again for each chunk. *Closed* rows (top_k up to MOST): the k-th largest of the chunks' maxima is not
+2. `collect`, again for each chunk. *Closed* rows (top_k up to MOST): the k-th largest of the chunks' maxima is not
    above the k-th largest value of the row, so all of the k are at or above it; those few go on a list. *Open* rows with
-   filters: how many tokens and how much mass lie before the draw.
+   min_p alone: now that the largest value is known, the draw among what is kept. Other open rows with filters: how many
+   tokens and how much mass lie before the draw.
 3. `_finish`, a program for each row. Closed rows: sort the list, cut it by top_k, top_p and min_p, draw. Open rows:
    take the draw if it is kept; being the best of all tokens it is the best of the kept ones, which is the definition.
-4. `_search`, a program for each row, for what is left: an open row whose draw was cut off, which is as likely as the
-   tail that the filter cuts; top_k above MOST together with top_p; a list that overflowed. It draws among the tokens
-   before the one that was refused last, until one is kept. All other programs leave at once.
+4. `narrowing`, for what is left: an open row whose draw was cut off, which is as likely as the tail that the filter
+   cuts; top_k above MOST together with top_p; a list that overflowed. Programs of all other rows leave at once.
 
-Nothing depends on the host, so one captured graph serves every mixture of rows. Sums are taken in a fixed order, so
-equal inputs give equal tokens. Log-probabilities, once wanted, follow from the survey's maxima and masses.
+Nothing depends on the host, so one captured graph serves every mixture of rows. Sums are taken in a fixed order, or of
+integers, so equal inputs give equal tokens.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 # ruff: noqa: N803, PLR0913, PLR0917  (compile-time arguments are written in capitals; a kernel takes what it touches)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 
 from gemmad.kernels.batch import SamplingBatch
-from gemmad.kernels.triton import launch
+from gemmad.kernels.triton import launch, narrowing
+from gemmad.kernels.triton.cut import Cut
 from gemmad.kernels.triton.launch import begin, wait_for_inputs
 from gemmad.kernels.triton.noise import NOTHING, gumbel, key_id, key_value, order_key
 from gemmad.kernels.triton.rows import (
     below_kth,
+    best_candidates,
     best_id,
+    best_key,
     chunk_maxima,
     draw_sorted,
     id_key,
@@ -42,27 +43,10 @@ from gemmad.kernels.triton.rows import (
     is_filtered,
     is_open,
     limits,
+    min_p_alone,
     scaled,
-    top_mass,
     whole_mass,
 )
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Sizes, all powers of two. Tests make them small; results do not depend on them."""
-
-    chunk: int = 1024
-    """Tokens of the vocabulary for one program."""
-    most: int = 128
-    """Largest top_k of a closed row."""
-    likely: int = 256
-    """Candidates that a closed row usually has at most."""
-    room: int = 2048
-    """Candidates that a closed row can have."""
-    stride: int = 4096
-    """Tokens at a time where one program walks the whole vocabulary."""
-    finish_warps: int = 4
 
 
 def sample(logits: torch.Tensor, batch: SamplingBatch, *, cut: Cut | None = None) -> torch.Tensor:
@@ -75,11 +59,12 @@ def sample(logits: torch.Tensor, batch: SamplingBatch, *, cut: Cut | None = None
     def empty(dtype: torch.dtype, *shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=logits.device)
 
-    out, found, undecided = empty(torch.int64, rows), empty(torch.int32, rows), empty(torch.int32, rows)
+    out, found = empty(torch.int64, rows), empty(torch.int32, rows)
     tops, draws = empty(torch.int64, rows, chunks), empty(torch.int64, rows, chunks)
     masses, masses_before = empty(torch.float32, rows, chunks), empty(torch.float32, rows, chunks)
     counts_before = empty(torch.int32, rows, chunks)
     candidates = empty(torch.int64, rows, cut.room)
+    rest = narrowing.scratch(rows, vocabulary, cut, device=logits.device)
 
     row_inputs = (
         logits, logits.stride(0), batch.banned_ids,
@@ -87,27 +72,26 @@ def sample(logits: torch.Tensor, batch: SamplingBatch, *, cut: Cut | None = None
     )  # fmt: skip
     sizes = {"VOCABULARY": vocabulary, "BANNED": batch.banned_ids.shape[1], "MOST": cut.most}
     over_chunks = {"CHUNKS": chunks, "BLOCK": triton.next_power_of_2(chunks)}
-    narrow, wide = (launch.options(logits.device, warps=warps) for warps in (4, 16))
-    _survey[(rows, chunks)](
+    narrow = launch.options(logits.device, warps=4)
+    survey[(rows, chunks)](
         *row_inputs, tops, masses, draws, found, **sizes, CHUNK=cut.chunk, **narrow
     )  # fmt: skip
-    _collect[(rows, chunks)](
+    collect[(rows, chunks)](
         *row_inputs, tops, draws, candidates, found, masses_before, counts_before,
         **sizes, **over_chunks, CHUNK=cut.chunk, ROOM=cut.room, **narrow,
     )  # fmt: skip
     _finish[(rows,)](
-        *row_inputs, tops, masses, draws, candidates, found, masses_before, counts_before, out, undecided,
-        **sizes, **over_chunks, LIKELY=cut.likely, ROOM=cut.room,
+        *row_inputs, tops, masses, draws, candidates, found, masses_before, counts_before, out,
+        rest.undecided, rest.bottoms, rest.listed, rest.counts, rest.masses,
+        **sizes, **over_chunks, LIKELY=cut.likely, ROOM=cut.room, BINS=cut.bins,
         **launch.options(logits.device, warps=cut.finish_warps),
     )  # fmt: skip
-    _search[(rows,)](
-        *row_inputs, tops, masses, out, undecided, **sizes, **over_chunks, STRIDE=cut.stride, **wide
-    )  # fmt: skip
+    narrowing.narrow(row_inputs, (tops, masses), rest, cut, out=out, sizes=sizes | over_chunks)
     return out
 
 
 @triton.jit
-def _survey(
+def survey(
     logits, stride, banned_ids, temperature, top_k, top_p, min_p, seed, position,
     tops, masses, draws, found,
     VOCABULARY: tl.constexpr, BANNED: tl.constexpr, MOST: tl.constexpr, CHUNK: tl.constexpr, OVERLAP: tl.constexpr,
@@ -124,7 +108,9 @@ def _survey(
     weights = tl.where(values > float("-inf"), tl.exp(values - key_value(top)), 0.0)
     tl.store(tops + place, top)
     tl.store(masses + place, tl.sum(weights, 0))
-    if is_open(heat, tl.load(top_k + row), VOCABULARY, MOST):
+    most = tl.load(top_k + row)
+    alone = min_p_alone(most, tl.load(top_p + row), tl.load(min_p + row), VOCABULARY)
+    if is_open(heat, most, VOCABULARY, MOST) & (alone == 0):
         noise = gumbel(tl.load(seed + row), tl.load(position + row), ids)
         tl.store(draws + place, tl.max(order_key(values + noise, ids), 0))
     if chunk == 0:
@@ -132,7 +118,7 @@ def _survey(
 
 
 @triton.jit
-def _collect(
+def collect(
     logits, stride, banned_ids, temperature, top_k, top_p, min_p, seed, position,
     tops, draws, candidates, found, masses_before, counts_before,
     VOCABULARY: tl.constexpr, BANNED: tl.constexpr, MOST: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
@@ -156,23 +142,33 @@ def _collect(
             ones = chosen.to(tl.int32)
             slots = tl.atomic_add(found + row, tl.sum(ones, 0)) + tl.cumsum(ones, 0) - 1
             tl.store(candidates + row * ROOM + slots, order_key(values, ids), mask=chosen & (slots < ROOM))
-    filtered = is_filtered(most, tl.load(top_p + row), tl.load(min_p + row), VOCABULARY)
-    if is_open(heat, most, VOCABULARY, MOST) & filtered:
-        drawn = best_id(draws + row * CHUNKS, CHUNKS, BLOCK)
+    share = tl.load(top_p + row)
+    least = tl.load(min_p + row)
+    if is_open(heat, most, VOCABULARY, MOST) & is_filtered(most, share, least, VOCABULARY):
         values = scaled(source, banned, ids, heat, VOCABULARY, BANNED)
-        before = order_key(values, ids) > id_key(source, banned, drawn, heat, VOCABULARY, BANNED)
         weights = tl.exp(values - tl.max(chunk_maxima(tops + row * CHUNKS, CHUNKS, BLOCK), 0))
         place = row * CHUNKS + chunk
-        tl.store(masses_before + place, tl.sum(tl.where(before, weights, 0.0), 0))
-        tl.store(counts_before + place, tl.sum(before.to(tl.int32), 0))
+        if min_p_alone(most, share, least, VOCABULARY):
+            best = tl.full((), NOTHING, tl.int64)
+            kept = weights >= tl.minimum(least, 1.0)
+            if tl.sum(kept.to(tl.int32), 0) > 0:
+                noise = gumbel(tl.load(seed + row), tl.load(position + row), ids)
+                best = tl.max(tl.where(kept, order_key(values + noise, ids), NOTHING), 0)
+            tl.store(draws + place, best)
+        else:
+            drawn = best_id(draws + row * CHUNKS, CHUNKS, BLOCK)
+            before = order_key(values, ids) > id_key(source, banned, drawn, heat, VOCABULARY, BANNED)
+            tl.store(masses_before + place, tl.sum(tl.where(before, weights, 0.0), 0))
+            tl.store(counts_before + place, tl.sum(before.to(tl.int32), 0))
 
 
 @triton.jit
 def _finish(
     logits, stride, banned_ids, temperature, top_k, top_p, min_p, seed, position,
-    tops, masses, draws, candidates, found, masses_before, counts_before, out, undecided,
+    tops, masses, draws, candidates, found, masses_before, counts_before, out,
+    undecided, bottoms, listed, bin_counts, bin_masses,
     VOCABULARY: tl.constexpr, BANNED: tl.constexpr, MOST: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
-    LIKELY: tl.constexpr, ROOM: tl.constexpr, OVERLAP: tl.constexpr,
+    LIKELY: tl.constexpr, ROOM: tl.constexpr, BINS: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     begin(OVERLAP)
     wait_for_inputs(OVERLAP)
@@ -183,18 +179,20 @@ def _finish(
     least = tl.load(min_p + row)
     token = best_id(tops + row * CHUNKS, CHUNKS, BLOCK)
     left = 0
+    bottom = tl.full((), NOTHING, tl.int64)
     if is_closed(heat, most, VOCABULARY, MOST):
         count = tl.load(found + row)
         if count > ROOM:
             left = 1
         elif count > 0:
-            listed = candidates + row * ROOM
-            keys = best_candidates(listed, count, MOST, LIKELY, ROOM)
+            keys = best_candidates(candidates + row * ROOM, count, MOST, LIKELY, ROOM)
             kept = tl.minimum(most, count)
             token = draw_sorted(keys, kept, share, least, tl.load(seed + row), tl.load(position + row), MOST)
     if is_open(heat, most, VOCABULARY, MOST):
-        token = best_id(draws + row * CHUNKS, CHUNKS, BLOCK)
-        if is_filtered(most, share, least, VOCABULARY):
+        best = best_key(draws + row * CHUNKS, CHUNKS, BLOCK)
+        token = tl.where(best > NOTHING, key_id(best), token)
+        filtered = is_filtered(most, share, least, VOCABULARY)
+        if filtered & (min_p_alone(most, share, least, VOCABULARY) == 0):
             chunks = tl.arange(0, BLOCK)
             inside = chunks < CHUNKS
             mass = tl.sum(tl.load(masses_before + row * CHUNKS + chunks, mask=inside, other=0.0), 0)
@@ -209,76 +207,16 @@ def _finish(
             kept = kept & (tl.exp(key_value(drawn) - peak) >= tl.minimum(least, 1.0))
             if (count > 0) & (kept == 0):
                 left = 1
+                if (share >= 1.0) | (count >= most) | (limits(most, VOCABULARY) == 0):
+                    bottom = drawn  # it was refused; else that is not known yet
     tl.store(out + row, token)
     tl.store(undecided + row, left)
-
-
-@triton.jit
-def _search(
-    logits, stride, banned_ids, temperature, top_k, top_p, min_p, seed, position,
-    tops, masses, out, undecided,
-    VOCABULARY: tl.constexpr, BANNED: tl.constexpr, MOST: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
-    STRIDE: tl.constexpr, OVERLAP: tl.constexpr,
-):  # fmt: skip
-    begin(OVERLAP)
-    wait_for_inputs(OVERLAP)
-    row = tl.program_id(0).to(tl.int64)
-    if tl.load(undecided + row) != 0:
-        source = logits + row * stride
-        banned = banned_ids + row * BANNED
-        heat = tl.load(temperature + row)
-        most = tl.load(top_k + row)
-        share = tl.load(top_p + row)
-        least = tl.minimum(tl.load(min_p + row), 1.0)
-        largest = chunk_maxima(tops + row * CHUNKS, CHUNKS, BLOCK)
-        peak = tl.max(largest, 0)
-        # An open row's draw was refused; of a closed row nothing was drawn yet, and every key is above nothing.
-        token = tl.load(out + row)
-        pivot = id_key(source, banned, token, heat, VOCABULARY, BANNED)
-        if is_closed(heat, most, VOCABULARY, MOST):
-            pivot = tl.full((), NOTHING, tl.int64)
+    if left == 1:
         if limits(most, VOCABULARY):
-            whole = top_mass(source, banned, heat, peak, most, VOCABULARY, BANNED, STRIDE)
-        else:
-            whole = whole_mass(masses + row * CHUNKS, largest, peak, CHUNKS, BLOCK)
-            most = tl.full((), VOCABULARY, tl.int64)
-
-        searching = 1
-        while searching == 1:
-            # One walk tells what lies before the pivot, which decides about it, and draws from that the next pivot.
-            mass = 0.0
-            count = 0
-            best = tl.full((), NOTHING, tl.int64)
-            for start in range(0, VOCABULARY, STRIDE):
-                ids = start + tl.arange(0, STRIDE)
-                values = scaled(source, banned, ids, heat, VOCABULARY, BANNED)
-                before = (order_key(values, ids) > pivot) & (ids < VOCABULARY)
-                here = tl.sum(before.to(tl.int32), 0)
-                if here > 0:
-                    count += here
-                    weights = tl.exp(values - peak)
-                    mass += tl.sum(tl.where(before, weights, 0.0), 0)
-                    scores = order_key(values + gumbel(tl.load(seed + row), tl.load(position + row), ids), ids)
-                    scores = tl.where(before & (weights >= least), scores, NOTHING)
-                    best = tl.maximum(best, tl.max(scores, 0))
-            kept = (count < most) & ((share >= 1.0) | (mass < share * whole))
-            kept = (count == 0) | (kept & (tl.exp(key_value(pivot) - peak) >= least))
-            # Where no value is a number there is nothing to draw; whatever came last stands.
-            if (kept & (pivot > NOTHING)) | (best == NOTHING):
-                searching = 0
-            else:
-                token = key_id(best)
-                pivot = id_key(source, banned, token, heat, VOCABULARY, BANNED)
-        tl.store(out + row, token)
-
-
-@triton.jit
-def best_candidates(listed, count, MOST: tl.constexpr, LIKELY: tl.constexpr, ROOM: tl.constexpr):
-    """The largest MOST keys of a list, in order; the list's own order is whichever program came first."""
-    if count <= LIKELY:
-        few = tl.arange(0, LIKELY)
-        keys = tl.topk(tl.load(listed + few, mask=few < count, other=NOTHING), MOST)
-    else:
-        places = tl.arange(0, ROOM)
-        keys = tl.topk(tl.load(listed + places, mask=places < count, other=NOTHING), MOST)
-    return keys
+            floor = below_kth(chunk_maxima(tops + row * CHUNKS, CHUNKS, BLOCK), most)
+            bottom = tl.maximum(bottom, order_key(floor, tl.full((), 0x7FFFFFFF, tl.int32)))
+        bins = row * BINS + tl.arange(0, BINS)
+        tl.store(bottoms + row, bottom)
+        tl.store(listed + row, 0)
+        tl.store(bin_counts + bins, tl.zeros((BINS,), tl.int32))
+        tl.store(bin_masses + bins, tl.zeros((BINS,), tl.int64))

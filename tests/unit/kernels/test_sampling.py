@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from gemmad.kernels.batch import SamplingBatch
-from gemmad.kernels.reference.sampling import gumbel, philox, sample
+from gemmad.kernels.reference.sampling import gumbel, logprobs, philox, sample
 
 
 def batch(rows: int, **changes: Any) -> SamplingBatch:
@@ -88,6 +88,23 @@ def test_banned_ids_are_never_drawn() -> None:
     logits[:, 3] = 50.0
     drawn = sample(logits, batch(2, temperature=torch.tensor([0.0, 1.0]), banned_ids=torch.tensor([[3, -1], [-1, 3]])))
     assert 3 not in drawn.tolist()
+
+
+def test_bfloat16_logits_are_taken_as_float32() -> None:
+    """The same tokens come from logits in bfloat16 and from what they are in float32."""
+    logits = (torch.randn(8, 300, generator=torch.Generator().manual_seed(4)) * 3).bfloat16()
+    filters = batch(8, temperature=torch.full((8,), 0.7), top_k=torch.full((8,), 50), top_p=torch.full((8,), 0.9))
+    assert torch.equal(sample(logits, filters), sample(logits.float(), filters))
+
+
+def test_logprobs_are_the_network_s_own() -> None:
+    """A token's log-probability and the likeliest tokens, in order, are those of the softmax of the raw logits."""
+    logits = torch.tensor([[0.0, 2.0, 2.0, -1.0], [5.0, 0.0, float("-inf"), float("-inf")]])
+    told = logprobs(logits, torch.tensor([3, 0]), count=3)
+    exact = logits.double().softmax(-1).log()
+    torch.testing.assert_close(told.token.double(), torch.stack((exact[0, 3], exact[1, 0])), rtol=1e-6, atol=1e-6)
+    assert told.top_ids.tolist() == [[1, 2, 0], [0, 1, -1]]
+    torch.testing.assert_close(told.top.double(), exact.sort(descending=True).values[:, :3], rtol=1e-6, atol=1e-6)
 
 
 def test_noise_is_finite_and_gumbel() -> None:

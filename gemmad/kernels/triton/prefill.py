@@ -1,0 +1,190 @@
+"""Ragged paged attention in Triton where sequences bring more than one token: window, images and grouped queries.
+
+A program computes BLOCK_Q queries of one sequence for one key-value head, whose G query heads are the rows of one tile
+(FlashAttention-2's online softmax, https://arxiv.org/abs/2307.08691). Only blocks of keys that some row may not see
+whole are masked: those at the window's edge and at the diagonal.
+
+Which sequence a program works on follows from its number alone: sequence s owns the numbers from
+`query_starts[s] // BLOCK_Q + s` on, and a program finds s by bisection. So the grid depends on the sizes of the batch
+only, not on its contents, and a captured graph serves every batch of its size; programs without work leave at once.
+Numbers are taken from the last one down: the queries that see most keys begin first, and short work fills the gaps.
+"""
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, name-defined"
+# ruff: noqa: N803, PLR0913, PLR0915, PLR0917  (a kernel takes what it touches; capitals are constants)
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.triton.attention_tiles import Tile
+
+LOG2E = 1.4426950408889634
+
+
+def prefill(
+    q: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    batch: AttentionBatch,
+    *,
+    tile: Tile,
+    scale: float,
+    alone: bool = True,
+) -> torch.Tensor:
+    """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
+
+    `alone` False leaves the rows of sequences with a single token as they were taken from memory: `decode` is better at
+    those.
+    """
+    tokens, heads, head_dim = q.shape
+    _, page_tokens, kv_heads, _ = key_pages.shape
+    group = heads // kv_heads
+    sequences = batch.context_lens.shape[0]
+    out = torch.empty_like(q)
+    _prefill[(kv_heads, tokens // tile.block_q + sequences)](
+        q, key_pages, value_pages, out,
+        batch.page_table, batch.query_starts, batch.positions, batch.reach,
+        batch.columns, sequences, scale * LOG2E, *key_pages.stride()[:3],
+        HEADS=heads, GROUP=group, HEAD_DIM=head_dim, BLOCK_D=max(16, triton.next_power_of_2(head_dim)),
+        BLOCK_Q=tile.block_q, BLOCK_M=max(16, triton.next_power_of_2(tile.block_q * group)), BLOCK_N=tile.block_n,
+        PAGE=page_tokens, WINDOW=batch.window or 0, WIDE=needs_wide(key_pages), LEAST=1 if alone else 2,
+        num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=True,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit(do_not_specialize=["sequences"])
+def _prefill(
+    q_ptr, k_ptr, v_ptr, out_ptr,
+    table_ptr, starts_ptr, positions_ptr, reach_ptr,
+    columns_ptr, sequences, scale, page_stride, token_stride, head_stride,
+    HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, PAGE: tl.constexpr, WINDOW: tl.constexpr,
+    WIDE: tl.constexpr, LEAST: tl.constexpr,
+):  # fmt: skip
+    head = tl.program_id(0)
+    program = tl.num_programs(1) - 1 - tl.program_id(1)
+    sequence = find_sequence(starts_ptr, sequences, program, BLOCK_Q)
+    start = tl.load(starts_ptr + sequence)
+    stop = tl.load(starts_ptr + sequence + 1)
+    first_query = start + (program - (start // BLOCK_Q + sequence)) * BLOCK_Q
+    if (first_query >= stop) | (stop - start < LEAST):
+        return
+    columns = tl.load(columns_ptr)
+
+    rows = tl.arange(0, BLOCK_M)
+    dims = tl.arange(0, BLOCK_D)
+    query = first_query + rows // GROUP
+    live = (rows < BLOCK_Q * GROUP) & (query < stop)
+    inside = live[:, None] & (dims < HEAD_DIM)[None, :]
+    row_offset = (query * HEADS + head * GROUP + rows % GROUP).to(tl.int64)
+    q = tl.load(q_ptr + row_offset[:, None] * HEAD_DIM + dims[None, :], mask=inside, other=0.0)
+    reach = tl.load(reach_ptr + query, mask=live, other=-1).to(tl.int32)
+    first_position = tl.load(positions_ptr + first_query).to(tl.int32)
+
+    # Keys [begin, end) are seen by some row, [clear_begin, clear_end) by every one: reach never falls along a chunk.
+    end = tl.max(reach, 0) + 1
+    clear_end = tl.load(reach_ptr + first_query).to(tl.int32) + 1
+    lowest = 0
+    begin = 0
+    clear_begin = 0
+    shift = 0
+    if WINDOW > 0:
+        lowest = tl.maximum(first_position - WINDOW + 1, 0)
+        begin = lowest // BLOCK_N * BLOCK_N
+        clear_begin = first_position + tl.minimum(BLOCK_Q, stop - first_query) - WINDOW
+        shift = (lowest // PAGE) % columns - lowest // PAGE
+    floor = first_position + rows // GROUP - WINDOW
+
+    row_table = table_ptr + sequence * columns
+    k_ptr += head * head_stride
+    v_ptr += head * head_stride
+    best = tl.full([BLOCK_M], -1.0e30, dtype=tl.float32)  # finite: a row that sees nothing yet must not give NaN
+    total = tl.zeros([BLOCK_M], dtype=tl.float32)
+    mixed = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
+    for block in range(begin, end, BLOCK_N):
+        base, offset, wanted = key_places(
+            row_table, block, shift, columns, lowest, end, page_stride, token_stride, BLOCK_N, PAGE, WINDOW, WIDE
+        )
+        k = load_rows(k_ptr + base, offset, dims, wanted, HEAD_DIM, PAGE % BLOCK_N == 0)
+        v = load_rows(v_ptr + base, offset, dims, wanted, HEAD_DIM, PAGE % BLOCK_N == 0)
+        scores = tl.dot(q, tl.trans(k).to(q.dtype), input_precision="ieee")
+        if (block < clear_begin) | (block + BLOCK_N > clear_end):
+            key = (block + tl.arange(0, BLOCK_N))[None, :]
+            seen = key <= reach[:, None]
+            if WINDOW > 0:
+                seen = seen & (key > floor[:, None])
+            scores = tl.where(seen, scores, float("-inf"))
+        new_best = tl.maximum(best, tl.max(scores, 1))
+        weights = tl.exp2(scores * scale - (new_best * scale)[:, None])
+        decay = tl.exp2((best - new_best) * scale)
+        total = total * decay + tl.sum(weights, 1)
+        mixed = mixed * decay[:, None]
+        mixed = tl.dot(weights.to(q.dtype), v.to(q.dtype), mixed, input_precision="ieee")
+        best = new_best
+    mixed = (mixed / tl.where(live, total, 1.0)[:, None]).to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + row_offset[:, None] * HEAD_DIM + dims[None, :], mixed, mask=inside)
+
+
+@triton.jit
+def find_sequence(starts_ptr, sequences, program, BLOCK_Q: tl.constexpr):
+    """The last sequence whose first program is not after this one."""
+    low = 0
+    high = sequences
+    while low < high:
+        middle = (low + high) // 2
+        if tl.load(starts_ptr + middle) // BLOCK_Q + middle <= program:
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1
+
+
+@triton.jit
+def key_places(
+    row_table, block, shift, columns, lowest, end, page_stride, token_stride,
+    BLOCK_N: tl.constexpr, PAGE: tl.constexpr, WINDOW: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Where the keys of a block lie, as one offset for all and one for each [N], and which of them are there [N].
+
+    Where pages hold whole blocks, one page number serves all. `shift` leads from a page's index to its column, but for
+    one turn of the ring.
+    """
+    key = block + tl.arange(0, BLOCK_N)
+    wanted = (key >= lowest) & (key < end)
+    if PAGE % BLOCK_N == 0:
+        column = block // PAGE + shift
+        if WINDOW > 0:
+            column = tl.where(column >= columns, column - columns, column)
+        page = tl.load(row_table + column)
+        base = page.to(tl.int64) * page_stride + (block % PAGE) * token_stride
+        offset = tl.arange(0, BLOCK_N) * token_stride
+    else:
+        column = key // PAGE + shift
+        if WINDOW > 0:
+            column = tl.where(column >= columns, column - columns, column)
+        page = tl.load(row_table + column, mask=wanted, other=0)
+        base = 0
+        offset = (page.to(tl.int64) if WIDE else page) * page_stride + (key % PAGE) * token_stride
+    return base, offset, wanted
+
+
+@triton.jit
+def load_rows(first, offset, dims, wanted, HEAD_DIM: tl.constexpr, WHOLE: tl.constexpr):
+    """Rows [N, D] at `first + offset`. WHOLE: none lies outside its page, so all are read: what is not wanted gets no
+    weight, and pages hold numbers only."""
+    places = first + (offset[:, None] + dims[None, :])
+    if dims.shape[0] != HEAD_DIM:
+        return tl.load(places, mask=wanted[:, None] & (dims < HEAD_DIM)[None, :], other=0.0)
+    elif WHOLE:
+        return tl.load(places)
+    else:
+        return tl.load(places, mask=wanted[:, None], other=0.0)
+
+
+def needs_wide(pages: torch.Tensor) -> bool:
+    """Whether offsets into a layer's pages need 64 bits."""
+    return pages.shape[0] * pages.stride(0) >= 1 << 31
