@@ -34,7 +34,8 @@ def train_checkpoint(folder: Path, *, seed: int, course_steps: int, compiled: bo
     processor = build_processor()
     encoder = Encoder(processor)
     plan = Plan(course_steps=course_steps)
-    model = load_model(folder) if polish_only else build_model(build_config(processor.tokenizer))
+    # Never the config of a loaded model: loading writes the dtype that was asked for into its sub-configs.
+    model = build_model(build_config(processor.tokenizer))
     losses: dict[str, list[float]] = {}
     began = time.monotonic()
 
@@ -51,7 +52,7 @@ def train_checkpoint(folder: Path, *, seed: int, course_steps: int, compiled: bo
     if not polish_only:
         train(model, encoder, plan, seed=seed, report=report)
         save_checkpoint(model, model.state_dict(), processor, folder)
-        model.load_state_dict(load_model(folder).state_dict())
+    model.load_state_dict(load_model(folder).state_dict())
     polish(model, encoder, plan, seed=seed, report=report)
     save_checkpoint(model, model.state_dict(), processor, folder)
 

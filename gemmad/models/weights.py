@@ -1,21 +1,22 @@
-"""Weights from safetensors straight into preallocated, merged tensors: no second copy, no module of transformers'
-in between, except for the vision tower, whose module transformers builds empty and this fills."""
+"""Weights from safetensors straight into preallocated, merged tensors: no second copy, nothing in between."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from gemmad.errors import CheckpointError
+from gemmad.logs import get_logger
 from gemmad.models.config import ModelConfig, TextShape
+from gemmad.models.loading import Job, Progress, fill
+from gemmad.models.tensorfile import StoredTensor, read_header
 from gemmad.models.vision import VisionTower, build_tower
 
-Progress = Callable[[float], None]
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,24 +57,25 @@ def load_weights(
 ) -> Weights:
     """Allocate and fill. `progress` is called with the share of bytes that are in place.
 
-    Raises CheckpointError for files that are missing or broken, tensors that are missing or of another shape.
+    Raises CheckpointError for files that are missing or broken, tensors that are missing, there twice, of another shape
+    or of a kind of number that no weight is read from.
     """
+    if progress is not None:
+        progress(0.0)
+    stored = [tensor for path in _files(config.folder) for tensor in read_header(path)]
     weights = _allocate(config, device, dtype)
     targets = _targets(weights, config.text)
-    files = _files(config.folder)
-    total = sum(path.stat().st_size for path in files)
-    done = 0
-    for path in files:
-        for name, tensor in _tensors(path):
-            target = targets.pop(_plain_name(name), None)
-            if target is not None:
-                target.fill(name, tensor)
-            done += tensor.nbytes
-            if progress is not None:
-                progress(min(done / total, 1.0))
-    if targets:
-        missing = sorted(targets)
-        raise CheckpointError(f"{config.folder}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    filled = fill(_jobs(config.folder, stored, targets), device=device, progress=progress)
+    for target in targets.values():
+        if target.offset:
+            target.tensor.add_(target.offset)
+    _log.info(
+        "weights loaded",
+        bytes=filled.nbytes,
+        seconds=round(filled.seconds, 3),
+        gigabytes_per_second=round(filled.gigabytes_per_second, 2),
+        threads=filled.threads,
+    )
     return weights
 
 
@@ -96,13 +98,6 @@ class _Target:
     tensor: torch.Tensor
     offset: float = 0.0
     """Added in float32: Gemma's norms multiply by 1 + w."""
-
-    def fill(self, name: str, source: torch.Tensor) -> None:
-        if source.shape != self.tensor.shape:
-            raise CheckpointError(f"{name} is {list(source.shape)}, the config asks for {list(self.tensor.shape)}")
-        self.tensor.copy_(source)
-        if self.offset:
-            self.tensor.add_(self.offset)
 
 
 def _allocate(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Weights:
@@ -163,6 +158,26 @@ def _layer_targets(layer: LayerWeights, shape: TextShape) -> dict[str, _Target]:
     }
 
 
+def _jobs(folder: Path, stored: Iterable[StoredTensor], targets: dict[str, _Target]) -> list[Job]:
+    """What of the files goes where; all else in them stays there."""
+    jobs: dict[str, Job] = {}
+    for source in stored:
+        name = _plain_name(source.name)
+        if name not in targets:
+            continue
+        target = targets[name].tensor
+        if name in jobs:
+            other = jobs[name].source
+            raise CheckpointError(f"{source.path}: {source.name} is there twice, also as {other.name} in {other.path}")
+        if source.shape != target.shape:
+            found, wanted = list(source.shape), list(target.shape)
+            raise CheckpointError(f"{source.path}: {source.name} is {found}, the config asks for {wanted}")
+        jobs[name] = Job(source, source.dtype, target)
+    if missing := sorted(targets.keys() - jobs.keys()):
+        raise CheckpointError(f"{folder}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    return list(jobs.values())
+
+
 def _plain_name(name: str) -> str:
     """The same tensor has had several names on the hub (`language_model.model.…`, `model.language_model.…`)."""
     words = [word for word in name.split(".") if word not in ("model", "language_model", "vision_model")]
@@ -174,22 +189,15 @@ def _files(folder: Path) -> list[Path]:
     single = folder / "model.safetensors"
     if index.exists():
         try:
-            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+            names = sorted({str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{index} cannot be read: {error!r}") from error
-        files = [folder / str(name) for name in names]
+        if strange := next((name for name in names if Path(name).name != name), None):
+            raise CheckpointError(f"{index} names {strange!r}, which is no file beside it")
+        files = [folder / name for name in names]
     else:
         files = [single]
     for path in files:
         if not path.is_file():
             raise CheckpointError(f"{path} is missing: the checkpoint has no weights there")
     return files
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            for name in file.keys():  # noqa: SIM118  (safe_open is no mapping)
-                yield name, file.get_tensor(name)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is broken: {error}") from error
