@@ -1,65 +1,193 @@
-"""How the KV cache's bytes are split into pages, planned before anything is taken.
+"""The worker's memory: planned for the device that it has, capped, taken, and measured once everything has run.
 
-A page of the full pool holds `page_tokens` tokens for every layer that sees the whole context; a page of the sliding
-pool the same for every layer that sees a window. A long sequence therefore costs many full pages and few sliding ones.
+The arithmetic is `gemmad.planning`'s. What torch's allocator has reserved in the end is weights, pages, pictures and
+inputs, whose bytes are known, and what is over: the workspace. What the device lacks beyond that is outside of the
+allocator: CUDA's context, and after it the graphs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from gemmad.engine.scheduler import Limits
 from gemmad.errors import MemoryPlanError
-from gemmad.models.config import TextShape
+from gemmad.generation import EngineSettings, MemoryRow
+from gemmad.models.config import ModelConfig, TextShape
 from gemmad.models.gemma3 import KVPools
-
-NOMINAL_CONTEXT = 8192
-"""Length of the sequence whose needs set the ratio of the two pools."""
-CPU_KV_BYTES = 512 << 20
-"""KV cache of a CPU worker when the settings are silent."""
+from gemmad.planning import budget
+from gemmad.planning.budget import plan_memory
+from gemmad.planning.host import host_bytes, host_rss_bytes
+from gemmad.planning.pages import PagePlan
+from gemmad.planning.remedies import advise
+from gemmad.planning.shape import ModelShape, VisionShape
+from gemmad.planning.sizes import format_bytes, setting_bytes
+from gemmad.planning.table import measured_bytes
 
 
 @dataclass(frozen=True)
-class PagePlan:
-    """How many pages of each kind, and what they cost."""
+class Reading:
+    """Bytes of a device, as of now. On a CPU the process's memory is what is reserved."""
 
-    full_pages: int
-    sliding_pages: int
-    full_page_bytes: int
-    sliding_page_bytes: int
+    total: int
+    free: int
+    reserved: int
+    """By this process's allocator; and of those"""
+    tensors: int = 0
+    """as many as tensors asked for."""
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of both pools."""
-        return self.full_pages * self.full_page_bytes + self.sliding_pages * self.sliding_page_bytes
+    def outside(self) -> int:
+        """Neither free nor this allocator's: CUDA contexts, graphs, other processes."""
+        return self.total - self.free - self.reserved
+
+    @property
+    def available(self) -> int:
+        """What this process could still have."""
+        return self.free + self.reserved - self.tensors
 
 
-def plan_pages(
-    shape: TextShape, limits: Limits, *, kv_bytes: int, max_context: int, longest_chunk: int, dtype: torch.dtype
-) -> PagePlan:
-    """Split `kv_bytes`. Raises MemoryPlanError when not even one sequence of `max_context` tokens fits."""
-    token_bytes = 2 * shape.kv_heads * shape.head_dim * dtype.itemsize
-    full_bytes = sum(shape.full_layers) * token_bytes * limits.page_tokens
-    sliding_bytes = (len(shape.full_layers) - sum(shape.full_layers)) * token_bytes * limits.page_tokens
-    least_full, least_sliding = _pages(limits, max_context, longest_chunk)
-    least = least_full * full_bytes + least_sliding * sliding_bytes
-    if least > kv_bytes:
-        raise MemoryPlanError(
-            f"one sequence of {max_context} tokens needs {least} bytes of KV cache and there are {kv_bytes}; "
-            f"set memory.kv_bytes to {least} or more, or engine.max_context lower"
-        )
-    nominal_full, nominal_sliding = _pages(limits, min(max_context, NOMINAL_CONTEXT), longest_chunk)
-    share = nominal_full * full_bytes + nominal_sliding * sliding_bytes
-    # What is over after the one long sequence, in units of the nominal one; no more than there are sequences.
-    units = min((kv_bytes - least) / share, limits.max_sequences) if share else 0
-    return PagePlan(
-        full_pages=least_full + int(units * nominal_full),
-        sliding_pages=least_sliding + int(units * nominal_sliding),
-        full_page_bytes=full_bytes,
-        sliding_page_bytes=sliding_bytes,
+def read_device(device: torch.device) -> Reading:
+    """What the driver and torch's allocator tell now."""
+    if device.type != "cuda":
+        total, rss = host_bytes(), host_rss_bytes()
+        return Reading(total=total, free=total - rss, reserved=rss)
+    free, total = torch.cuda.mem_get_info(device)
+    stats = torch.cuda.memory_stats(device)
+    return Reading(
+        total=total,
+        free=free,
+        reserved=stats.get("reserved_bytes.all.current", 0),
+        tensors=stats.get("requested_bytes.all.current", 0),
     )
+
+
+def shape_of(config: ModelConfig) -> ModelShape:
+    """A checkpoint's shape as the planner takes it."""
+    text, vision = config.text, config.vision
+    tower = None
+    if vision is not None:
+        tower = VisionShape(**{name: getattr(vision, name) for name in VisionShape.__struct_fields__})
+    return ModelShape(
+        vocab_size=text.vocab_size,
+        hidden_size=text.hidden_size,
+        intermediate_size=text.intermediate_size,
+        heads=text.heads,
+        kv_heads=text.kv_heads,
+        head_dim=text.head_dim,
+        full_layers=text.full_layers,
+        window=text.window,
+        max_context=text.max_context,
+        vision=tower,
+        image_tokens=config.image_tokens,
+    )
+
+
+class Ledger:
+    """One engine's plan, and what the device says of it.
+
+    It is made before anything is taken, or with `held_bytes` of this engine's weights in place already. Raises
+    MemoryPlanError, with numbers, for settings that do not fit, and where others hold too much of the device.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        settings: EngineSettings,
+        *,
+        read: Callable[[], Reading],
+        held_bytes: int = 0,
+    ) -> None:
+        self._read = read
+        self._start = start = read()
+        self._held_bytes = held_bytes
+        shape = shape_of(config)
+        self.plan = plan_memory(shape, settings, total_bytes=start.total)
+        if self.plan.problem:
+            raise MemoryPlanError(f"{self.plan.problem}; {advise(shape, settings, self.plan).words}")
+        if self.plan.on_gpu and self._needed_bytes > start.available + held_bytes:
+            raise MemoryPlanError(self._others_hold(settings))
+        self._known: dict[str, int] = {}
+        self._recorded: Reading | None = None
+
+    @property
+    def cap_bytes(self) -> int:
+        """What the process's allocator may reserve: the share without what lives outside of it, beside what it holds
+        already for others than this engine."""
+        outside = self.plan.planned(budget.CONTEXT, budget.GRAPHS)
+        return self.plan.share_bytes - outside + self._start.reserved - self._held_bytes
+
+    def note(self, name: str, nbytes: int) -> None:
+        """Tensors that stay for the engine's life are in place, on this row."""
+        self._known[name] = nbytes
+
+    def note_recorded(self) -> None:
+        """All that steps need is in place; pictures were not computed yet."""
+        self._recorded = self._read()
+
+    def measure(self) -> tuple[MemoryRow, ...]:
+        """The plan's rows as they came out, after a warm-up. Raises MemoryPlanError when that is over the share."""
+        measured = self._measured_on_gpu() if self.plan.on_gpu else self._measured_on_cpu()
+        rows = tuple(MemoryRow(row.name, row.planned_bytes, measured.get(row.name)) for row in self.plan.rows)
+        if self.plan.on_gpu and measured_bytes(rows) > self.plan.share_bytes:
+            raise MemoryPlanError(self._came_out_larger(rows))
+        return rows
+
+    @property
+    def _needed_bytes(self) -> int:
+        """Of the device, beside the context that is there already."""
+        return self.plan.planned_bytes - self.plan.planned(budget.CONTEXT)
+
+    def _came_out_larger(self, rows: tuple[MemoryRow, ...]) -> str:
+        taken, share = measured_bytes(rows), self.plan.share_bytes
+        parts = (f"{row.name} {format_bytes(row.measured_bytes)}" for row in rows if row.measured_bytes is not None)
+        reserve = setting_bytes(self.plan.planned(budget.RESERVE) + taken - share, up=True)
+        return (
+            f"the worker has taken {format_bytes(taken)} and may take {format_bytes(share)} ({', '.join(parts)}); "
+            f"set memory.reserve to {reserve} or more"
+        )
+
+    def _others_hold(self, settings: EngineSettings) -> str:
+        start, context = self._start, self.plan.planned(budget.CONTEXT)
+        available = start.available + self._held_bytes
+        others = max(0, start.outside - context)
+        fraction = max(0, available + context) * 1000 // start.total / 1000
+        return (
+            f"the worker needs {format_bytes(self._needed_bytes)} of the GPU's {format_bytes(start.total)} "
+            f"and {format_bytes(available)} are free: other processes hold about {format_bytes(others)}; free them, or "
+            f"set memory.fraction, now {settings.memory_fraction:g} for this worker, to {fraction:g} or less"
+        )
+
+    def _measured_on_cpu(self) -> dict[str, int]:
+        process = self._read().reserved - self._known.get(budget.WEIGHTS, 0)  # pages count once they are touched
+        names = (budget.WEIGHTS, budget.KV_FULL, budget.KV_SLIDING)
+        known = {name: self._known[name] for name in names if name in self._known}
+        return known | {budget.PROCESS: max(0, process)}
+
+    def _measured_on_gpu(self) -> dict[str, int]:
+        now, start, known = self._read(), self._start, dict(self._known)
+        recorded = self._recorded or now
+        inputs = max(0, recorded.tensors - (start.tensors - self._held_bytes) - sum(known.values()))
+        workspace = recorded.reserved - (start.reserved - self._held_bytes) - sum(known.values()) - inputs
+        pictures = now.reserved - recorded.reserved
+        measured = known | {
+            budget.VISION: known.get(budget.VISION, 0) + (pictures if self.plan.planned(budget.VISION) else 0),
+            budget.INPUTS: inputs,
+            budget.GATHERED: known.get(budget.GATHERED, 0),
+            budget.WORKSPACE: workspace + (0 if self.plan.planned(budget.VISION) else pictures),
+            budget.GRAPHS: max(0, now.outside - start.outside),
+        }
+        if start.outside <= 2 * self.plan.planned(budget.CONTEXT):  # else others are on the GPU: whose is whose?
+            measured[budget.CONTEXT] = start.outside
+        return measured
+
+
+def cap_allocator(device: torch.device, ledger: Ledger) -> None:
+    """From here on torch refuses to reserve more of a GPU than the plan gives it."""
+    if device.type == "cuda":
+        total = torch.cuda.mem_get_info(device)[1]
+        torch.cuda.set_per_process_memory_fraction(min(1.0, ledger.cap_bytes / total), device)
 
 
 def allocate_pools(
@@ -77,21 +205,3 @@ def allocate_pools(
         full=pool(full_layers, plan.full_pages),
         sliding=pool(len(shape.full_layers) - full_layers, plan.sliding_pages),
     )
-
-
-def available_kv_bytes(device: torch.device, *, fraction: float, reserve_bytes: int) -> int:
-    """What the worker's share of its device leaves for pages once the weights are in place."""
-    if device.type != "cuda":
-        return CPU_KV_BYTES
-    _, total = torch.cuda.mem_get_info(device)
-    left = int(total * fraction) - torch.cuda.memory_reserved(device) - reserve_bytes
-    if left <= 0:
-        raise MemoryPlanError(
-            f"the weights take {torch.cuda.memory_reserved(device)} bytes, memory.reserve {reserve_bytes}; "
-            f"{fraction:g} of the GPU's {total} bytes leave nothing for the KV cache"
-        )
-    return left
-
-
-def _pages(limits: Limits, length: int, longest_chunk: int) -> tuple[int, int]:
-    return limits.full_pages_for(length), limits.most_sliding_pages(length, longest_chunk)

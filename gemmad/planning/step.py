@@ -1,0 +1,127 @@
+"""What a step needs beside weights and pages: its inputs, what it computes on the way, and the graphs that replay it.
+
+The sizes follow the network of `models.gemma3`, the runner of `engine.graphs` and the kernels, none of which can be
+imported here; tests hold the ladders equal and the estimates above what is really taken.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from gemmad.generation import AttentionBackend
+from gemmad.planning.shape import ModelShape, VisionShape
+
+KEPT_PICTURES = 32
+"""Embeddings of pictures kept at least: one of a chat that goes on, or of a prompt computed in several chunks."""
+GATHER_TOKENS = 32_768
+"""Most keys that are gathered into one piece for an attention backend that knows no pages."""
+GATHER_ROWS = 256
+"""Shorter steps are not worth gathering for."""
+SEGMENT_BYTES = 2 << 20
+"""torch's allocator takes large tensors from the device in multiples of this."""
+
+_SPLITS = 64
+"""Programs for each head, at most, that a decoding step with few sequences is split into."""
+_ROW_BYTES = 32
+"""Of a step's inputs, for each token: seven int32."""
+_SEQUENCE_BYTES = 128
+"""And for each sequence: how to sample, ids that may not be drawn, where it lies."""
+_ALIGNMENT_BYTES = 1024
+_SAMPLER_ROW_BYTES = 128 << 10
+"""What the sampler keeps of a row beside its logits: lists and histograms, and a few numbers for each 1024 tokens."""
+
+
+class StepSizes(Struct, frozen=True, kw_only=True):
+    """The largest step."""
+
+    tokens: int
+    sequences: int
+    page_tokens: int
+    max_context: int
+    itemsize: int
+    """Bytes of a number in an activation."""
+    attention: AttentionBackend
+
+
+def longest_step(*, max_step_tokens: int, max_sequences: int, image_tokens: int) -> int:
+    """Tokens that a step may have: one image may go over the budget."""
+    return max(max_step_tokens, max_sequences + image_tokens)
+
+
+def ladder(first: int, last: int, *, halves_from: int = 32) -> list[int]:
+    """Powers of two from `first`, with the steps half way between from `halves_from` on, and `last` at the end."""
+    steps, size = set(), first
+    while size < last:
+        steps.add(size)
+        if size >= halves_from and size * 3 // 2 < last:
+            steps.add(size * 3 // 2)
+        size *= 2
+    return sorted(steps | {last})
+
+
+def graph_counts(sizes: StepSizes) -> tuple[int, int]:
+    """How many graphs run the whole network, and how many the head alone."""
+    decoding = ladder(1, sizes.sequences)
+    mixed = ladder(16, sizes.tokens, halves_from=256)
+    gathered = [] if sizes.attention == "triton" else [rows for rows in mixed if rows >= GATHER_ROWS]
+    return len(decoding) + len(mixed) + len(gathered), len(decoding)
+
+
+def input_bytes(shape: ModelShape, sizes: StepSizes) -> int:
+    """Bytes of the buffers that a graph reads its step from and leaves its rows and tokens in."""
+    window = -(-(shape.window - 1 + sizes.tokens) // sizes.page_tokens) + 1
+    context = -(-sizes.max_context // sizes.page_tokens)
+    row = shape.hidden_size * sizes.itemsize + 8
+    tables = 4 * (window + context)
+    return sizes.sequences * (_SEQUENCE_BYTES + tables + row) + sizes.tokens * _ROW_BYTES + _ALIGNMENT_BYTES
+
+
+def workspace_bytes(shape: ModelShape, sizes: StepSizes) -> int:
+    """Bytes of all that a step holds between its first and its last kernel.
+
+    Tensors of one size take each other's place when they are dead, those of other sizes do not: a segment of the
+    allocator does not grow into its neighbour. So each kind counts with the most of it that live at once.
+    """
+    head, queries = shape.head_dim, shape.heads * shape.head_dim
+    hidden = 5 * shape.hidden_size  # at a block's end: what it gave, and normed row and residual, before and after
+    attention = shape.qkv_size + 2 * queries
+    mlp = 3 * shape.intermediate_size
+    rows = sizes.tokens * (hidden + attention + mlp) * sizes.itemsize
+    tables = sizes.tokens * (4 * head * 2 + 8 * 8)  # cosines and sines of both kinds of layers; ids and places
+    splits = _SPLITS * queries * 4 + 2 * _SPLITS * shape.heads * 4
+    logits = sizes.sequences * shape.vocab_size * sizes.itemsize
+    return rows + tables + splits + logits + sizes.sequences * _SAMPLER_ROW_BYTES
+
+
+def gathered_bytes(shape: ModelShape, sizes: StepSizes) -> int:
+    """Bytes of the buffer that keys and values are gathered into for a backend that knows no pages; 0 without one."""
+    if sizes.attention == "triton":
+        return 0
+    tokens = min(GATHER_TOKENS, sizes.sequences * sizes.max_context)
+    return tokens * 2 * shape.kv_heads * shape.head_dim * sizes.itemsize
+
+
+def picture_slots(max_step_tokens: int, image_tokens: int) -> int:
+    """Pictures whose embeddings are kept: at least as many as one step may hold."""
+    return max(KEPT_PICTURES, max_step_tokens // image_tokens + 1)
+
+
+def picture_table_bytes(shape: ModelShape, *, max_step_tokens: int, itemsize: int) -> int:
+    """Bytes of the table of embeddings; 0 without vision."""
+    if shape.vision is None:
+        return 0
+    return picture_slots(max_step_tokens, shape.image_tokens) * shape.image_tokens * shape.hidden_size * itemsize
+
+
+def tower_bytes(shape: ModelShape, vision: VisionShape, *, itemsize: int) -> int:
+    """Bytes that the tower computes one picture with: attention keeps no scores, so rows are all there is."""
+    numbers = vision.image_size**2 * 3
+    pixels = numbers * (1 + 8 + 4 + 4 + 2 * itemsize)  # bytes, indices, looked up, stacked, rounded, in patches
+    rows = vision.patches * (9 * vision.hidden_size + 2 * vision.intermediate_size) * itemsize
+    pooled = shape.image_tokens * (4 * vision.hidden_size + 2 * shape.hidden_size) * max(4, itemsize)
+    return pixels + rows + pooled
+
+
+def rounding_bytes(pieces: tuple[int, ...]) -> int:
+    """What the allocator adds to tensors of so many bytes to make whole segments of them."""
+    return sum(-nbytes % SEGMENT_BYTES for nbytes in pieces)
