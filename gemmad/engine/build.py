@@ -4,47 +4,64 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import torch
 
 from gemmad.engine.engine import Engine
 from gemmad.engine.graphs import GraphRunner
-from gemmad.engine.memory import allocate_pools, available_kv_bytes, plan_pages
+from gemmad.engine.memory import Ledger, allocate_pools, cap_allocator, read_device
 from gemmad.engine.pages import PagePool
 from gemmad.engine.recording import GraphRecorder, Recorder
 from gemmad.engine.runner import EagerRunner, Runner
 from gemmad.engine.scheduler import Limits, Scheduler
-from gemmad.engine.vision import KEPT_PICTURES, PictureEncoder
-from gemmad.errors import CheckpointError, MemoryPlanError
+from gemmad.engine.vision import PictureEncoder
+from gemmad.errors import CheckpointError
 from gemmad.generation import Capacity, EngineSettings
+from gemmad.kernels.backends import allocate_scratch, find_backend, gather_capacity
 from gemmad.kernels.ops import Ops, ops_for
 from gemmad.media.spec import ImageSpec
 from gemmad.models.config import ModelConfig, read_config
-from gemmad.models.gemma3 import Gemma3
+from gemmad.models.gemma3 import Gemma3, KVPools
 from gemmad.models.weights import Weights, load_weights
+from gemmad.planning import budget
+from gemmad.planning.budget import MemoryPlan
+from gemmad.planning.step import longest_step, picture_slots
 
 Progress = Callable[[str, float], None]
 
 
 def build_engine(
-    settings: EngineSettings, *, progress: Progress, overlap: bool | None = None, recorder: Recorder | None = None
+    settings: EngineSettings,
+    *,
+    progress: Progress,
+    overlap: bool | None = None,
+    recorder: Recorder | None = None,
+    on_plan: Callable[[MemoryPlan], None] = lambda _: None,
 ) -> Engine:
     """Load and preallocate all that `settings` ask for; `progress` hears the stage and its share done.
 
     `overlap`: launch a step before the last one's tokens are known; None does so where the device works by itself.
     `recorder`: how steps are recorded for replay; None takes CUDA graphs on a GPU and records nothing on a CPU.
+    `on_plan` hears where the memory will go, before anything is loaded.
 
-    Raises CheckpointError for a folder that cannot be served, MemoryPlanError for settings that do not fit.
+    Raises CheckpointError for a folder that cannot be served, MemoryPlanError for settings that do not fit, ConfigError
+    for an attention backend that cannot be had.
     """
     torch.set_num_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
     config = read_config(Path(settings.checkpoint))
     device = torch.device(settings.device)
-    _max_context(settings, config)  # before the weights: a slip in the settings should not cost minutes
+    settings = _resolved(settings, device)
+    # Before the weights: a slip in the settings should not cost minutes.
+    ledger = Ledger(config, settings, read=partial(read_device, device))
+    on_plan(ledger.plan)
+    cap_allocator(device, ledger)
     weights = load_weights(
-        config, device=device, dtype=_dtype(settings, device), progress=lambda share: progress("weights", share)
+        config, device=device, dtype=_dtype(settings), progress=lambda share: progress("weights", share)
     )
-    return assemble(config, weights, settings, progress=progress, overlap=overlap, recorder=recorder)
+    return _assemble(config, weights, settings, ledger, progress=progress, overlap=overlap, recorder=recorder)
 
 
 def assemble(
@@ -57,9 +74,27 @@ def assemble(
     recorder: Recorder | None = None,
 ) -> Engine:
     """An engine over weights that are in place. Raises MemoryPlanError for settings that do not fit."""
+    device = weights.embedding.device
+    placed = _resolved(
+        msgspec.structs.replace(settings, device=str(device), dtype=str(weights.embedding.dtype).split(".")[-1]), device
+    )
+    ledger = Ledger(config, placed, read=partial(read_device, device), held_bytes=weights.nbytes)
+    cap_allocator(device, ledger)
+    return _assemble(config, weights, placed, ledger, progress=progress, overlap=overlap, recorder=recorder)
+
+
+def _assemble(
+    config: ModelConfig,
+    weights: Weights,
+    settings: EngineSettings,
+    ledger: Ledger,
+    *,
+    progress: Progress,
+    overlap: bool | None,
+    recorder: Recorder | None,
+) -> Engine:
     progress("memory", 0.0)
-    device, dtype = weights.embedding.device, weights.embedding.dtype
-    max_context = _max_context(settings, config)
+    device, plan = weights.embedding.device, ledger.plan
     limits = Limits(
         max_sequences=settings.max_sequences,
         step_tokens=settings.max_step_tokens,
@@ -68,92 +103,131 @@ def assemble(
         full_layers=any(config.text.full_layers),
         sliding_layers=not all(config.text.full_layers),
     )
-    encoder = _encoder(config, weights, settings)
-    plan = plan_pages(
-        config.text,
-        limits,
-        kv_bytes=settings.kv_bytes
-        or available_kv_bytes(device, fraction=settings.memory_fraction, reserve_bytes=settings.reserve_bytes),
-        max_context=max_context,
-        longest_chunk=max(settings.max_step_tokens, config.image_tokens),
-        dtype=dtype,
-    )
-    pools = allocate_pools(config.text, plan, page_tokens=settings.page_tokens, device=device, dtype=dtype)
-    ops = ops_for(device)
-    model = Gemma3(config.text, weights, pools, ops)
+    ledger.note(budget.WEIGHTS, weights.nbytes)
+    encoder = _encoder(config, weights, settings, ledger)
+    ops, gather_tokens = _ops(config, weights, settings, ledger)
+    model = Gemma3(config.text, weights, _pools(config, weights, settings, ledger), ops)
+    if recorder is None and device.type == "cuda":
+        recorder = GraphRecorder(device)
+    runner: Runner = EagerRunner(model, ops, limits, encoder, device=device)
+    if recorder is not None:
+        runner = graphs = _graph_runner(
+            model,
+            ops,
+            limits,
+            encoder,
+            image_tokens=config.image_tokens,
+            max_context=plan.max_context,
+            gather_tokens=gather_tokens,
+            recorder=recorder,
+        )
+        graphs.capture(lambda share: progress("graphs", share))
+    ledger.note_recorded()
     return Engine(
         config,
         Capacity(
-            max_context=max_context,
+            max_context=plan.max_context,
             max_sequences=settings.max_sequences,
             max_step_tokens=settings.max_step_tokens,
             page_tokens=settings.page_tokens,
-            full_pages=plan.full_pages,
-            sliding_pages=plan.sliding_pages,
+            full_pages=plan.pages.full_pages,
+            sliding_pages=plan.pages.sliding_pages,
         ),
-        runner=_runner(
-            model, ops, limits, encoder, config=config, max_context=max_context, progress=progress, recorder=recorder
+        runner=runner,
+        scheduler=Scheduler(
+            limits,
+            PagePool(plan.pages.full_pages),
+            PagePool(plan.pages.sliding_pages),
+            prefix_cache=settings.prefix_cache,
         ),
-        scheduler=Scheduler(limits, PagePool(plan.full_pages), PagePool(plan.sliding_pages)),
         encoder=encoder,
         device=device,
         overlap=device.type == "cuda" if overlap is None else overlap,
+        memory=ledger,
     )
 
 
-def _runner(
+def _graph_runner(
     model: Gemma3,
     ops: Ops,
     limits: Limits,
     encoder: PictureEncoder | None,
     *,
-    config: ModelConfig,
+    image_tokens: int,
     max_context: int,
-    progress: Progress,
-    recorder: Recorder | None,
-) -> Runner:
-    if recorder is None and model.device.type == "cuda":
-        recorder = GraphRecorder(model.device)
-    if recorder is None:
-        return EagerRunner(model, ops, limits, encoder, device=model.device)
-    longest_step = max(limits.step_tokens, limits.max_sequences + config.image_tokens)
-    runner = GraphRunner(
+    gather_tokens: int,
+    recorder: Recorder,
+) -> GraphRunner:
+    longest = longest_step(
+        max_step_tokens=limits.step_tokens, max_sequences=limits.max_sequences, image_tokens=image_tokens
+    )
+    return GraphRunner(
         model,
         ops,
         limits,
         encoder,
         max_context=max_context,
-        longest_step=longest_step,
+        longest_step=longest,
         recorder=recorder,
+        gather_tokens=gather_tokens,
     )
-    runner.capture(lambda share: progress("graphs", share))
-    return runner
 
 
-def _dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:
-    if settings.dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
+def _dtype(settings: EngineSettings) -> torch.dtype:
+    return {2: torch.bfloat16, 4: torch.float32}[budget.itemsize_of(settings)]
 
 
-def _max_context(settings: EngineSettings, config: ModelConfig) -> int:
-    trained = config.text.max_context
-    if settings.max_context is not None and settings.max_context > trained:
-        raise MemoryPlanError(f"engine.max_context is {settings.max_context}, the model was trained for {trained}")
-    return settings.max_context or trained
+def _resolved(settings: EngineSettings, device: torch.device) -> EngineSettings:
+    """The settings, with our own kernels where what they ask for attention comes down to those."""
+    if find_backend(settings.attention, device) is not None:
+        return settings
+    return msgspec.structs.replace(settings, attention="triton")
 
 
-def _encoder(config: ModelConfig, weights: Weights, settings: EngineSettings) -> PictureEncoder | None:
+def _ops(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger: Ledger) -> tuple[Ops, int]:
+    """The kernels, and how many keys their attention backend takes at once, 0 without one."""
+    device, text = weights.embedding.device, config.text
+    backend = find_backend(settings.attention, device)
+    if backend is None:
+        return ops_for(device), 0
+    scratch = allocate_scratch(
+        gather_capacity(settings.max_sequences, ledger.plan.max_context),
+        kv_heads=text.kv_heads,
+        head_dim=text.head_dim,
+        dtype=weights.embedding.dtype,
+        device=device,
+    )
+    ledger.note(budget.GATHERED, scratch.nbytes)
+    return ops_for(device, backend=backend, scratch=scratch), scratch.shape[1]
+
+
+def _pools(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger: Ledger) -> KVPools:
+    embedding = weights.embedding
+    pools = allocate_pools(
+        config.text,
+        ledger.plan.pages,
+        page_tokens=settings.page_tokens,
+        device=embedding.device,
+        dtype=embedding.dtype,
+    )
+    for name, layers in ((budget.KV_FULL, pools.full), (budget.KV_SLIDING, pools.sliding)):
+        ledger.note(name, sum(tensor.nbytes for layer in layers for tensor in layer))
+    return pools
+
+
+def _encoder(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger: Ledger) -> PictureEncoder | None:
     if weights.tower is None:
         return None
     spec = ImageSpec.load(config.folder)
     if spec is None:
         raise CheckpointError(f"{config.folder}: a checkpoint with vision needs preprocessor_config.json")
-    return PictureEncoder(
+    encoder = PictureEncoder(
         weights.tower,
         spec,
         tokens=config.image_tokens,
         hidden_size=config.text.hidden_size,
-        slots=max(KEPT_PICTURES, settings.max_step_tokens // config.image_tokens + 1),
+        slots=picture_slots(settings.max_step_tokens, config.image_tokens),
         embedding=weights.embedding,
     )
+    ledger.note(budget.VISION, encoder.images.nbytes)
+    return encoder

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from gemmad.engine.flat import MOST_BANNED_IDS
+from gemmad.engine.memory import Ledger
 from gemmad.engine.runner import Launched, Runner
 from gemmad.engine.scheduler import Chunk, Scheduler
 from gemmad.engine.sequence import Sequence, new_sequence
 from gemmad.engine.vision import PictureEncoder
 from gemmad.errors import InvalidRequestError
 from gemmad.generation import Capacity, EngineLoad, ImageSpan, Prompt, SamplingParams
+from gemmad.logs import get_logger
 from gemmad.models.config import ModelConfig
+from gemmad.planning.host import host_rss_bytes
 from gemmad.protocol.messages import Output
+
+_log = get_logger(__name__)
 
 
 class Engine:
@@ -30,7 +33,10 @@ class Engine:
         encoder: PictureEncoder | None,
         device: torch.device,
         overlap: bool,
+        memory: Ledger,
     ) -> None:
+        self.memory = memory
+        """Where its memory was to go, and where it went."""
         self._config = config
         self._capacity = capacity
         self._runner = runner
@@ -93,11 +99,33 @@ class Engine:
         return self._hear(before)
 
     def _launch(self, chunks: list[Chunk]) -> Launched:
-        launched = self._runner.launch(chunks, self._under_way)
+        try:
+            launched = self._runner.launch(chunks, self._under_way)
+        except torch.OutOfMemoryError as error:
+            # The plan should not let it happen; if it does, a smaller step may do, and no request is lost.
+            torch.cuda.empty_cache()
+            _log.error("a step ran out of memory", tokens=_tokens(chunks), sequences=len(chunks), reason=str(error))
+            chunks, failed = self._scheduler.schedule_less(), chunks
+            launched = self._launch_again(chunks, failed)
         self._scheduler.advance(chunks)
         self._steps += 1
         self._prefilled += sum(chunk.count for chunk in chunks if chunk.count > 1)
         return launched
+
+    def _launch_again(self, chunks: list[Chunk], failed: list[Chunk]) -> Launched:
+        """A second failure is a crash, with what is known."""
+        load = self.load()
+        diagnosis = (
+            f"out of memory on the device: a step of {_tokens(failed)} tokens of {len(failed)} sequences did not fit, "
+            f"nor one of {_tokens(chunks)} of {len(chunks)}; the allocator has reserved {load.device_bytes} bytes in "
+            f"{load.device_segments} segments; raise memory.reserve, or lower engine.max_step_tokens"
+        )
+        if not chunks:
+            raise RuntimeError(diagnosis)
+        try:
+            return self._runner.launch(chunks, self._under_way)
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError(diagnosis) from error
 
     def _hear(self, launched: Launched | None) -> tuple[Output, ...]:
         if launched is None:
@@ -118,6 +146,7 @@ class Engine:
             self.add(-1 - number, prompt, SamplingParams(max_tokens=2, seed=number), pixels=pixels)
         while not self.idle:
             self.step()
+        self._scheduler.forget_prefixes()
         self.check()
 
     def check(self) -> None:
@@ -137,16 +166,19 @@ class Engine:
             preemptions=self._scheduler.preemptions,
             generated_tokens=self._generated,
             prefilled_tokens=self._prefilled,
-            host_rss_bytes=_host_rss_bytes(),
+            prompt_tokens=self._scheduler.prompt_tokens,
+            cached_tokens=self._scheduler.cached_tokens,
+            host_rss_bytes=host_rss_bytes(),
             **_allocator_load(self._device),
         )
 
     def _say(self, sequence: Sequence, token: int) -> Output:
+        cached = (sequence.cached_tokens or 0) if sequence.said == sequence.inherited else 0
         finish = sequence.append(token)
         if finish is not None:
             del self._sequences[sequence.request_id]
             self._scheduler.remove(sequence)
-        return Output(sequence.request_id, (token,), finish)
+        return Output(sequence.request_id, (token,), finish, cached)
 
     def _refuse_the_impossible(
         self, prompt: Prompt, sampling: SamplingParams, generated: tuple[int, ...], pixels: tuple[torch.Tensor, ...]
@@ -168,6 +200,10 @@ class Engine:
             raise InvalidRequestError(f"token ids lie between 0 and {vocabulary.stop - 1}")
 
 
+def _tokens(chunks: list[Chunk]) -> int:
+    return sum(chunk.count for chunk in chunks)
+
+
 def _allocator_load(device: torch.device) -> dict[str, int]:
     """What torch's allocator tells of its device; nothing on a CPU."""
     if device.type != "cuda":
@@ -175,11 +211,7 @@ def _allocator_load(device: torch.device) -> dict[str, int]:
     stats = torch.cuda.memory_stats(device)
     return {
         "device_bytes": stats["reserved_bytes.all.current"],
+        "device_allocated_bytes": stats["allocated_bytes.all.current"],
         "device_segments": stats["segment.all.allocated"],
         "device_allocations": stats["allocation.all.allocated"],
     }
-
-
-def _host_rss_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

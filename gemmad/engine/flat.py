@@ -67,8 +67,9 @@ def _append(flat: FlatStep, chunk: Chunk, feed: int | None) -> None:
 def _place_pictures(flat: FlatStep, chunk: Chunk, encoder: PictureEncoder | None) -> None:
     for picture in chunk.sequence.pictures_in(chunk.start, chunk.end):
         assert encoder is not None, "pictures are refused by a text-only engine"
-        count, first = picture.span.length, encoder.place(picture)
-        row = flat.starts[-2] + picture.start - chunk.start
+        start = max(picture.start, chunk.start)  # pages may hold the image's first part already
+        count, first = picture.end - start, encoder.place(picture) + start - picture.start
+        row = flat.starts[-2] + start - chunk.start
         flat.image_index[row : row + count] = range(first, first + count)
         flat.reach[row : row + count] = [picture.end - 1] * count
         flat.ids[row : row + count] = [0] * count  # the soft token's id may lie outside the embedding

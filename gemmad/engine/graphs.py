@@ -2,7 +2,8 @@
 
 Sizes are rounded up to buckets, each recorded once at warm-up, largest first. A step that only decodes is one graph;
 any other is two: a *body* for so many tokens, which leaves the rows that speak in a fixed place, and a *head* for so
-many of those; a chunk in the middle of a prompt, which does not speak, reads no head at all.
+many of those; a chunk in the middle of a prompt, which does not speak, reads no head at all. Where an attention backend
+wants keys in one piece, long steps of few sequences without images have bodies of their own.
 
 A step may be launched while the one before is still computed: tokens that are not known here yet are taken on the
 device from where that step leaves them (`feed`). Two pinned buffers take turns, so that a step's inputs are not written
@@ -24,9 +25,11 @@ from gemmad.engine.scheduler import Chunk, Limits
 from gemmad.engine.sequence import Sequence
 from gemmad.engine.staging import Bucket, Layout, Tables, Writer
 from gemmad.engine.vision import PictureEncoder
+from gemmad.kernels.backends import GATHER_SEQUENCES
 from gemmad.kernels.batch import AttentionBatch, SamplingBatch
 from gemmad.kernels.ops import Ops
 from gemmad.models.gemma3 import Gemma3, StepInputs
+from gemmad.planning.step import GATHER_ROWS, ladder
 
 _TURNS = 2
 
@@ -60,18 +63,21 @@ class GraphRunner:
         max_context: int,
         longest_step: int,
         recorder: Recorder,
+        gather_tokens: int = 0,
     ) -> None:
-        """`longest_step`: tokens that a step may have at most, an image over the budget included."""
+        """`longest_step`: tokens that a step may have at most, an image over the budget included. `gather_tokens`: keys
+        that the attention backend of `ops` can be given at once; 0 where there is none."""
         self._model = model
         self._ops = ops
         self._limits = limits
         self._encoder = encoder
         self._recorder = recorder
+        self._gather_tokens = gather_tokens
         self._sliding_columns = sliding_ring(limits, longest_step)
         full_columns = max(1, limits.full_pages_for(max_context))
         self._layouts = {
             bucket: Layout(bucket, sliding_columns=self._sliding_columns, full_columns=full_columns)
-            for bucket in buckets(limits.max_sequences, longest_step)
+            for bucket in buckets(limits.max_sequences, longest_step, gathers=gather_tokens > 0)
         }
         self._head_sizes = ladder(1, limits.max_sequences)
         size = max(layout.nbytes for layout in self._layouts.values())
@@ -130,9 +136,18 @@ class GraphRunner:
         return UnderWay(tuple(flat.speaking), event, tokens)
 
     def _bucket(self, flat: FlatStep) -> Bucket:
-        rows, sequences, decode = len(flat.ids), len(flat.contexts), flat.longest_query == 1
-        fitting = (b for b in self._layouts if b.rows >= rows and b.sequences >= sequences and (decode or not b.decode))
-        return min(fitting, key=lambda bucket: (bucket.rows, not bucket.decode))
+        rows, sequences = len(flat.ids), len(flat.contexts)
+        decode = flat.longest_query == 1 and not flat.has_images  # pages may hold all of an image but its last token
+        gathers = not flat.has_images and sequences <= GATHER_SEQUENCES and sum(flat.contexts) <= self._gather_tokens
+        fitting = (
+            bucket
+            for bucket in self._layouts
+            if bucket.rows >= rows
+            and bucket.sequences >= sequences
+            and (decode or not bucket.decode)
+            and (gathers or not bucket.gathered)
+        )
+        return min(fitting, key=lambda bucket: (bucket.rows, not bucket.decode, not bucket.gathered))
 
     def _rings(self, chunks: Many[Chunk]) -> list[list[int]]:
         rows = []
@@ -174,10 +189,12 @@ class GraphRunner:
         feed = fields["feed"].long()
         token_ids = torch.where(feed >= 0, self._drawn[feed.clamp_min(0)], fields["token_ids"].long())
 
+        attended = min(bucket.sequences, GATHER_SEQUENCES) if bucket.gathered else bucket.sequences
+
         def batch(kind: str, window: int | None) -> AttentionBatch:
             return AttentionBatch(
-                query_starts=fields["query_starts"],
-                context_lens=fields["context_lens"],
+                query_starts=fields["query_starts"][: attended + 1],
+                context_lens=fields["context_lens"][:attended],
                 page_table=fields[f"{kind}_table"],
                 columns=fields[f"{kind}_width"],
                 positions=fields["positions"],
@@ -186,6 +203,7 @@ class GraphRunner:
                 page_tokens=self._limits.page_tokens,
                 window=window,
                 longest_query=1 if bucket.decode else bucket.rows,
+                gather_tokens=self._gather_tokens if bucket.gathered else None,
             )
 
         return StepInputs(
@@ -210,19 +228,13 @@ def _sampling(count: int, fields: dict[str, torch.Tensor]) -> SamplingBatch:
     )
 
 
-def buckets(max_sequences: int, longest_step: int) -> list[Bucket]:
+def buckets(max_sequences: int, longest_step: int, *, gathers: bool = False) -> list[Bucket]:
     """Sizes that are recorded: steps that only decode, by sequences; and all others, by tokens."""
     counts = ladder(1, max_sequences)
     lengths = ladder(16, longest_step, halves_from=256)
-    return [Bucket(n, n, True) for n in counts] + [Bucket(n, max_sequences, False) for n in lengths]
-
-
-def ladder(first: int, last: int, *, halves_from: int = 32) -> list[int]:
-    """Powers of two from `first`, with the steps half way between from `halves_from` on, and `last` at the end."""
-    steps, size = set(), first
-    while size < last:
-        steps.add(size)
-        if size >= halves_from and size * 3 // 2 < last:
-            steps.add(size * 3 // 2)
-        size *= 2
-    return sorted(steps | {last})
+    gathered = [n for n in lengths if gathers and n >= GATHER_ROWS]
+    return (
+        [Bucket(n, n, True) for n in counts]
+        + [Bucket(n, max_sequences, False) for n in lengths]
+        + [Bucket(n, max_sequences, False, gathered=True) for n in gathered]
+    )

@@ -46,7 +46,15 @@ class Sequence:
     full_pages: list[int] = field(default_factory=list)
     """Page i holds positions [i·P, (i+1)·P)."""
     sliding_pages: dict[int, int] = field(default_factory=dict)
-    """The same numbering; only those that the window still reaches."""
+    """The same numbering, ascending and without a gap; only those that the window still reaches."""
+    page_keys: list[bytes] = field(default_factory=list)
+    """Names of the contents of its first pages, as far as somebody wanted to know them."""
+    registered: int = 0
+    """Its first so many pages are such that others can find them."""
+    inherited: int = 0
+    """Tokens that it had said before it came here."""
+    cached_tokens: int | None = None
+    """Prompt tokens that pages held when it was first admitted; None before that."""
 
     @property
     def length(self) -> int:
@@ -86,8 +94,8 @@ class Sequence:
         return None
 
     def pictures_in(self, start: int, end: int) -> tuple[Picture, ...]:
-        """Images that begin at positions [start, end)."""
-        first = bisect.bisect_left(self.pictures, start, key=lambda picture: picture.start)
+        """Images that lie, at least in part, at positions [start, end)."""
+        first = bisect.bisect_right(self.pictures, start, key=lambda picture: picture.end)
         last = bisect.bisect_left(self.pictures, end, key=lambda picture: picture.start)
         return self.pictures[first:last]
 
@@ -102,4 +110,11 @@ def new_sequence(
 ) -> Sequence:
     """A sequence that has computed nothing yet."""
     pictures = tuple(Picture(span, image) for span, image in zip(prompt.images, pixels, strict=True))
-    return Sequence(request_id, [*prompt.token_ids, *generated], len(prompt.token_ids), sampling, pictures)
+    return Sequence(
+        request_id,
+        [*prompt.token_ids, *generated],
+        len(prompt.token_ids),
+        sampling,
+        pictures,
+        inherited=len(generated),
+    )

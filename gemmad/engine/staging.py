@@ -31,6 +31,8 @@ class Bucket:
     sequences: int
     decode: bool
     """Every sequence brings one token; attention is cut for that."""
+    gathered: bool = False
+    """Keys are gathered for an attention backend that knows no pages; serves few sequences and no image."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,6 @@ from gemmad.engine.sequence import Picture
 from gemmad.media.spec import ImageSpec, normalise_table
 from gemmad.models.vision import VisionTower
 
-KEPT_PICTURES = 32
-"""Embeddings kept at least: a picture of a chat that goes on, or of a prompt that is computed in several chunks."""
-
 
 class PictureEncoder:
     """The tower, the normalisation that goes before it, and a bounded table of what it gave."""

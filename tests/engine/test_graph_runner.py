@@ -21,9 +21,7 @@ from tests.engine.test_oracle import answers, drain, questions, step, submit
 def engine(*, overlap: bool, **settings: Any) -> Engine:
     """An engine whose steps go through buckets."""
     values: dict[str, Any] = {"checkpoint": str(CHECKPOINT)} | settings
-    built = build_engine(
-        EngineSettings(**values), progress=lambda *_: None, overlap=overlap, recorder=RepeatRecorder()
-    )
+    built = build_engine(EngineSettings(**values), progress=lambda *_: None, overlap=overlap, recorder=RepeatRecorder())
     built.warm_up()
     return built
 

@@ -102,7 +102,7 @@ def test_under_preemption(overlap: bool) -> None:
     """With pages for a few sequences only, requests are preempted and still give transformers' tokens."""
     page = 16 * 2 * 2 * 32 * 4 * 2  # 16 tokens of keys and values in one kind's layers
     context = 1216 + MAX_TOKENS
-    built = engine(overlap=overlap, max_step_tokens=48, max_context=context, max_sequences=12, kv_bytes=150 * page)
+    built = engine(overlap=overlap, max_step_tokens=48, max_context=context, max_sequences=12, kv_bytes=100 * page)
     said: dict[int, list[int]] = {}
     chosen = range(0, len(questions()), 2)
     for number in chosen:
