@@ -80,4 +80,6 @@ class Health:
 
 def _worker(status: WorkerStatus) -> dict[str, Any]:
     progress = {} if status.stage is None else {"stage": status.stage, "progress": status.fraction}
+    if status.waits_for is not None:
+        progress["waits_for"] = status.waits_for
     return {"name": status.name, "state": status.state.value, **progress}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from msgspec import Struct
 
 from gemmad.supervisor.listener import Outlook
+
+RATE_SECONDS = 5.0
+"""Half-life of what was counted for the token rate."""
 
 
 @dataclasses.dataclass
@@ -20,6 +24,8 @@ class Counts:
     abandoned: int = 0
     failovers: int = 0
     """Times that a request moved on because its worker was gone."""
+    quarantined: int = 0
+    """Failed ones that were found out to be what workers died of."""
     prompt_tokens: int = 0
     """Of finished requests."""
     generated_tokens: int = 0
@@ -37,3 +43,21 @@ class DispatchStatus(Struct, frozen=True, kw_only=True):
     service_seconds: float
     """Running mean of a finished request's time at its worker."""
     counts: Counts
+
+
+class TokenRate(Struct, frozen=True):
+    """Tokens per second, the latest counting most."""
+
+    weight: float = 0.0
+    at: float = 0.0
+
+    def after(self, tokens: int, *, now: float) -> TokenRate:
+        """With some more."""
+        return TokenRate(self._faded(now) + tokens, now)
+
+    def per_second(self, now: float) -> float:
+        """As of now."""
+        return self._faded(now) * math.log(2) / RATE_SECONDS
+
+    def _faded(self, now: float) -> float:
+        return self.weight * math.exp2((self.at - now) / RATE_SECONDS)

@@ -1,9 +1,10 @@
-"""Between the API's requests and the pool's workers: one table of tickets, one queue, one desk for each ready worker.
+"""Between the API's requests and the pool's workers: one table of tickets, one line, one desk for each ready worker.
 
 Every request ends exactly once, in `_end`: finished, refused, failed or abandoned. Until then it is in the table, and
-either in the queue or on a desk. When a worker is gone, what was on its desk goes back to the head of the queue with
-the tokens that it has said, and the next worker goes on after them. A submission has a number of its own on the wire,
-so what an earlier one still says is dropped by its number.
+either on a desk, or in the line, or in quarantine. When a worker is gone, what was on its desk goes back to the head of
+the line with the tokens that it has said, and the next worker goes on after them; who has lost too many in doubtful
+ways waits in quarantine until it can run alone. A submission has a number of its own on the wire, so what an earlier
+one still says is dropped by its number.
 """
 
 from __future__ import annotations
@@ -11,22 +12,19 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gemmad.config.schema import DispatchSection
-from gemmad.dispatch.counts import Counts, DispatchStatus
+from gemmad.dispatch.blame import Loss, Treatment
+from gemmad.dispatch.choices import Choices
+from gemmad.dispatch.counts import Counts, DispatchStatus, TokenRate
+from gemmad.dispatch.deadlines import Deadlines
 from gemmad.dispatch.desk import Desk
-from gemmad.dispatch.policy import (
-    ServiceTime,
-    Standing,
-    TokenRate,
-    choose,
-    clamp_retry,
-    may_wait,
-    turn_in_seconds,
-)
+from gemmad.dispatch.entry import Entry
+from gemmad.dispatch.prefixes import Blocks
+from gemmad.dispatch.prospects import Prospects
 from gemmad.dispatch.ticket import Abandoned, Ending, Request, Ticket
+from gemmad.dispatch.waiting import WaitingRoom
 from gemmad.errors import (
     InvalidRequestError,
     ProtocolError,
@@ -41,20 +39,8 @@ from gemmad.supervisor.listener import Outlook, Verdict, WorkerHandle
 
 DRAINING_SECONDS = 5.0
 """When to try a daemon again that stops: its next life is most likely coming up by then."""
-UNKNOWN_WAIT_SECONDS = 10.0
 
 log = get_logger("gemmad.dispatch")
-
-
-@dataclasses.dataclass(eq=False)
-class _Entry:
-    """Where a ticket is: on a desk under a number; without a desk, in the queue."""
-
-    timeout_at: float
-    desk: Desk | None = None
-    number: int = 0
-    timer: asyncio.TimerHandle | None = None
-    awaits_token: bool = True
 
 
 class Dispatcher:
@@ -63,17 +49,18 @@ class Dispatcher:
     def __init__(self, *, section: Callable[[], DispatchSection], clock: Callable[[], float] = time.monotonic) -> None:
         self._section = section
         self._clock = clock
-        self._table: dict[Ticket, _Entry] = {}
-        self._queue: OrderedDict[Ticket, None] = OrderedDict()
+        self._table: dict[Ticket, Entry] = {}
+        self._waiting = WaitingRoom()
         self._desks: dict[WorkerHandle, Desk] = {}
+        self._unjudged: dict[WorkerHandle, tuple[Loss, list[Entry]]] = {}
+        """Lives that are over, and who was there, until it is known why."""
+        self._deadlines = Deadlines(clock=clock, expire=self._expire)
         self._numbers = 0
         """Submissions so far; the number of the last one."""
-        self._outlook = Outlook.LOADING
-        self._wait_seconds = UNKNOWN_WAIT_SECONDS
+        self._prospects = Prospects()
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._service = ServiceTime()
         self._rate = TokenRate()
         self._counts = Counts()
 
@@ -81,20 +68,15 @@ class Dispatcher:
 
     def submit(self, request: Request) -> Ticket:
         """Admit a request. Raises UnavailableError or QueueFullError, and then the pixels stay the caller's."""
-        self._counts.requests += 1
-        try:
-            self._admit()
-        except (UnavailableError, QueueFullError):
-            self._counts.refused += 1
-            raise
-        now = self._clock()
-        ticket = Ticket(request, now=now, on_close=self._abandon)
-        self._table[ticket] = _Entry(timeout_at=now + self._section().request_timeout)
-        self._idle.clear()
-        self._queue[ticket] = None
-        self._await_token(ticket)
-        self._hand_out()
-        return ticket
+        return self._submit((request,), asyncio.Event())[0]
+
+    def submit_choices(self, requests: Sequence[Request]) -> Choices:
+        """Admit requests that differ in nothing but how they sample, all or none; they own one set of pixels together.
+
+        Raises as `submit` does.
+        """
+        bell = asyncio.Event()
+        return Choices(self._submit(requests, bell), bell)
 
     def begin_drain(self) -> None:
         """Admit nothing new; what is there goes on."""
@@ -107,8 +89,8 @@ class Dispatcher:
     def close(self) -> None:
         """The daemon stops: admit nothing new, and end what is left."""
         self._draining = True
-        for ticket in list(self._table):
-            self._end(ticket, RequestFailedError("The server is shutting down.", code="shutting_down"))
+        for entry in list(self._table.values()):
+            self._end(entry, RequestFailedError("The server is shutting down.", code="shutting_down"))
 
     @property
     def max_context(self) -> int | None:
@@ -118,13 +100,13 @@ class Dispatcher:
     def status(self) -> DispatchStatus:
         """All counts as of now."""
         return DispatchStatus(
-            waiting=len(self._queue),
-            running=len(self._table) - len(self._queue),
+            waiting=len(self._waiting),
+            running=self._running,
             workers_ready=sum(not desk.leaving for desk in self._desks.values()),
-            outlook=self._outlook,
+            outlook=self._prospects.outlook,
             draining=self._draining,
             tokens_per_second=self._rate.per_second(self._clock()),
-            service_seconds=self._service.seconds,
+            service_seconds=self._prospects.service.seconds,
             counts=dataclasses.replace(self._counts),
         )
 
@@ -154,123 +136,207 @@ class Dispatcher:
     def worker_leaving(self, worker: WorkerHandle) -> None:
         """Its desk gets nothing new."""
         self._desks[worker].leaving = True
+        self._hand_out()
 
     def worker_gone(self, worker: WorkerHandle, reason: str) -> None:
-        """What was on its desk goes on elsewhere."""
-        lost = list(self._desks.pop(worker).tickets.values())
+        """What was on its desk goes on elsewhere, at once; whether it is to blame is judged later."""
+        lost = list(self._desks.pop(worker).entries.values())
         if lost:
             log.warning("requests move on", worker=worker.name, life=worker.life, requests=len(lost), reason=reason)
-        for ticket in reversed(lost):  # each to the head, so the first stays first
-            self._requeue(ticket)
+            loss = Loss()
+            self._unjudged[worker] = loss, lost
+            self._wait_again([entry for entry in lost if self._moves_on(entry, loss)])
         self._hand_out()
 
     def worker_judged(self, worker: WorkerHandle, verdict: Verdict, reason: str) -> None:
-        """Nobody is blamed yet."""
+        """What its going means for who was there, wherever they are by now."""
+        loss, lost = self._unjudged.pop(worker, (Loss(), []))
+        loss.verdict = verdict
+        for entry in reversed(lost):
+            if entry.ticket.ending is None:
+                self._reconsider(entry)
+        self._hand_out()
 
     def outlook_changed(self, outlook: Outlook, *, wait_seconds: float) -> None:
         """Once nobody will come, nobody is kept waiting."""
-        self._outlook = outlook
-        self._wait_seconds = wait_seconds
+        self._prospects.outlook, self._prospects.wait_seconds = outlook, wait_seconds
         if outlook is Outlook.NOBODY:
-            for ticket in list(self._queue):
-                self._end(ticket, self._lost() if ticket.said else self._unavailable("No worker is left."))
+            for entry in [entry for entry in self._table.values() if entry.desk is None]:
+                self._end(entry, self._prospects.nobody_left(begun=bool(entry.ticket.said)))
 
-    # --- from the queue to a desk -------------------------------------------------------------------------------------
+    # --- admission ----------------------------------------------------------------------------------------------------
 
-    def _admit(self) -> None:
-        """Raise unless the request can be served now or may wait."""
+    def _submit(self, requests: Sequence[Request], bell: asyncio.Event) -> list[Ticket]:
+        self._counts.requests += len(requests)
+        try:
+            self._admit(requests[0], len(requests))
+        except (UnavailableError, QueueFullError):
+            self._counts.refused += len(requests)
+            raise
+        siblings: list[Entry] = []
+        for request in requests:
+            self._enter(request, siblings, bell)
+        tickets = [entry.ticket for entry in siblings]
+        self._idle.clear()
+        self._hand_out()
+        return tickets
+
+    def _admit(self, request: Request, wanted: int) -> None:
+        """Raise unless all can be served now or may wait."""
         if self._draining:
             raise UnavailableError("The server is shutting down.", retry_after_seconds=DRAINING_SECONDS)
         if all(desk.leaving for desk in self._desks.values()):
-            if self._outlook is Outlook.NOBODY:
-                raise self._unavailable("No worker is there to serve the request.")
-            if self._outlook is Outlook.LOADING:
-                raise self._unavailable("The model is still loading.")
-        waiting = len(self._queue)
-        served_at_once = not waiting and self._choose(prompt_tokens=0) is not None
-        if not served_at_once and not may_wait(waiting=waiting, max_waiting=self._section().max_waiting):
-            raise self._queue_full(f"The queue is full: {waiting} requests are waiting.")
+            self._prospects.require_somebody()
+        most = self._section().max_waiting
+        if not self._waiting.has_room(request, wanted=wanted, desks=self._desks.values(), max_waiting=most):
+            waiting, of_key = len(self._waiting), self._waiting.waiting_of(request.key)
+            message = f"The queue is full: {waiting} requests are waiting, {of_key} of them with the same key."
+            raise self._queue_full(message, request)
+
+    def _enter(self, request: Request, siblings: list[Entry], bell: asyncio.Event) -> None:
+        now = self._clock()
+        entry = Entry(
+            ticket=Ticket(request, now=now, on_close=self._abandon, bell=bell),
+            account=self._waiting.open(request.key),
+            siblings=siblings,
+            blocks=Blocks(request.prompt),
+            timeout_at=now + self._section().request_timeout,
+        )
+        siblings.append(entry)
+        self._table[entry.ticket] = entry
+        self._waiting.enter(entry)
+        self._deadlines.await_token(entry, max_wait=self._section().max_wait)
+
+    # --- to a desk ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _running(self) -> int:
+        return len(self._table) - len(self._waiting)
 
     def _hand_out(self) -> None:
-        """Give the head of the queue to whoever has room, as long as someone has."""
-        while self._queue:
-            ticket = next(iter(self._queue))
-            desk = self._choose(prompt_tokens=len(ticket.request.prompt.token_ids) + len(ticket.said))
-            if desk is None:
+        """Give whoever has its turn to whoever has room, as long as there are both."""
+        while self._waiting:
+            turn = self._waiting.take_next(self._desks.values(), now=self._clock())
+            if turn is None:
                 return
-            del self._queue[ticket]
-            self._hand_over(ticket, desk)
+            self._hand_over(*turn)
 
-    def _choose(self, *, prompt_tokens: int) -> Desk | None:
-        standings = [
-            Standing(worker=desk, capacity=desk.worker.capacity, sequences=len(desk.tickets), tokens=desk.tokens)
-            for desk in self._desks.values()
-            if not desk.leaving
-        ]
-        return choose(standings, prompt_tokens=prompt_tokens)
-
-    def _hand_over(self, ticket: Ticket, desk: Desk) -> None:
+    def _hand_over(self, entry: Entry, desk: Desk) -> None:
         self._numbers += 1
-        entry = self._table[ticket]
-        entry.desk, entry.number = desk, self._numbers
-        ticket.handed_at = self._clock()
+        ticket = entry.ticket
+        first_time, ticket.handed_at = ticket.handed_at is None, self._clock()
         try:
-            desk.hand_over(ticket, self._numbers)
+            desk.hand_over(entry, self._numbers)
         except (OSError, ProtocolError) as error:
             log.exception("request not sent", request=ticket.request.request_id, worker=desk.worker.name)
-            self._end(ticket, RequestFailedError(f"The request could not be sent: {error}", code="internal_error"))
-
-    def _requeue(self, ticket: Ticket) -> None:
-        self._table[ticket].desk = None
-        ticket.failovers += 1
-        if len(ticket.said) >= ticket.request.sampling.max_tokens:
-            self._end(ticket, FinishReason.LENGTH)  # all was said but that this was all
-        elif ticket.failovers > self._section().max_failovers:
-            message = f"The request lost {ticket.failovers} workers, one after another."
-            self._end(ticket, RequestFailedError(message, code="worker_lost"))
-        else:
-            self._counts.failovers += 1
-            self._queue[ticket] = None
-            self._queue.move_to_end(ticket, last=False)
-            self._await_token(ticket)
+            self._end(entry, RequestFailedError(f"The request could not be sent: {error}", code="internal_error"))
+            return
+        if desk.trial is entry:
+            log.warning("request runs alone", request=ticket.request.request_id, worker=desk.worker.name)
+        if first_time:  # what it costs that a worker went is nobody's
+            entry.account.charge(prompt_tokens=entry.unread_tokens)
+        self._prospects.note_running(self._running)
 
     # --- what workers say ---------------------------------------------------------------------------------------------
 
     def _take_output(self, desk: Desk, output: Output, now: float) -> None:
-        ticket = desk.find(output.request_id, submitted=self._numbers)
-        if ticket is None:
+        entry = desk.find(output.request_id, submitted=self._numbers)
+        if entry is None:
             return
+        ticket = entry.ticket
         count, max_tokens = len(output.token_ids), ticket.request.sampling.max_tokens
         if len(ticket.said) + count > max_tokens:
             raise ProtocolError(f"request {output.request_id} was to have {max_tokens} tokens and has more")
         if count:
+            desk.hear(entry, output)
             ticket.say(output.token_ids, cached_tokens=output.cached_tokens, now=now)
-            desk.tokens += count
+            entry.account.charge(reply_tokens=count)
             self._counts.generated_tokens += count
-            self._await_end(ticket)
+            self._deadlines.await_end(entry)
         if output.finish is not None:
-            self._end(ticket, output.finish, by_worker=True)
+            self._end(entry, output.finish, by_worker=True)
+        elif entry is desk.trial and entry.record.has_passed(said=len(ticket.said)):
+            self._acquit(entry, desk)
 
     def _take_rejection(self, desk: Desk, rejected: Rejected) -> None:
-        ticket = desk.find(rejected.request_id, submitted=self._numbers)
-        if ticket is None:
+        entry = desk.find(rejected.request_id, submitted=self._numbers)
+        if entry is None:
             return
         ending: Ending = InvalidRequestError(rejected.reason, code="rejected")
-        if ticket.said:
+        if entry.ticket.said:
             message = f"The worker that took the reply over refused it: {rejected.reason}"
             ending = RequestFailedError(message, code="rejected", retryable=False)
-        self._end(ticket, ending, by_worker=True)
+        self._end(entry, ending, by_worker=True)
+
+    # --- lost workers, and who is to blame ----------------------------------------------------------------------------
+
+    def _moves_on(self, entry: Entry, loss: Loss) -> bool:
+        """Note that it was there; whether there is anything left for it to say."""
+        ticket = entry.ticket
+        entry.desk = None
+        entry.record.note(loss, said=len(ticket.said))
+        ticket.failovers += 1
+        if len(ticket.said) >= ticket.request.sampling.max_tokens:
+            self._end(entry, FinishReason.LENGTH)  # all was said but that this was all
+            return False
+        self._counts.failovers += 1
+        return True
+
+    def _wait_again(self, entries: Sequence[Entry]) -> None:
+        self._waiting.come_back(entries, now=self._clock())
+        for entry in entries:
+            self._deadlines.await_token(entry, max_wait=self._section().max_wait)
+
+    def _reconsider(self, entry: Entry) -> None:
+        """A loss of it was judged."""
+        record = entry.record
+        if record.treatment() is Treatment.REFUSED:
+            self._counts.quarantined += 1
+            self._refuse(entry, "The request is refused: two workers died while they served it, a third with it alone.")
+            record.convict()
+        elif record.deaths() > self._section().max_failovers:
+            self._refuse(entry, f"The request lost {record.deaths()} workers, one after another.")
+        else:
+            self._waiting.reconsider(entry)
+            if record.treatment() is Treatment.WITH_OTHERS and entry.desk is not None and entry.desk.trial is entry:
+                entry.desk.trial = None
+
+    def _refuse(self, entry: Entry, message: str) -> None:
+        request = entry.ticket.request
+        log.error(
+            "request refused, workers die of it",
+            request=request.request_id,
+            deaths=entry.record.deaths(),
+            prompt_tokens=len(request.prompt.token_ids),
+            images=len(request.prompt.images),
+            said=len(entry.ticket.said),
+        )
+        for choice in list(entry.siblings):
+            self._end(choice, RequestFailedError(message, code="worker_lost", retryable=False))
+
+    def _acquit(self, entry: Entry, desk: Desk) -> None:
+        """It need not be alone any longer; where others must be, it makes room, and goes on where there is some."""
+        log.info("request acquitted", request=entry.ticket.request.request_id, worker=desk.worker.name)
+        entry.record.acquit()
+        desk.trial = None
+        if self._waiting.has_suspects and len(entry.ticket.said) < entry.ticket.request.sampling.max_tokens:
+            desk.clear(entry, by_worker=False)
+            self._wait_again([entry])
 
     # --- endings ------------------------------------------------------------------------------------------------------
 
-    def _end(self, ticket: Ticket, ending: Ending, *, by_worker: bool = False) -> None:
+    def _end(self, entry: Entry, ending: Ending, *, by_worker: bool = False) -> None:
         """The one place where a request ends."""
-        entry = self._table.pop(ticket)
-        self._queue.pop(ticket, None)
-        if entry.timer is not None:
-            entry.timer.cancel()
+        ticket = entry.ticket
+        del self._table[ticket]
+        self._waiting.end(entry)
+        self._deadlines.cancel(entry)
         if entry.desk is not None:
-            entry.desk.clear(entry.number, by_worker=by_worker)
+            entry.desk.clear(entry, by_worker=by_worker)
+        entry.siblings.remove(entry)
+        if not entry.siblings:
+            for pixels in ticket.request.pixels:
+                pixels.close()
         self._count(ticket, ending)
         ticket.end(ending)
         if not self._table:
@@ -285,54 +351,25 @@ class Dispatcher:
             self._counts.finished += 1
             self._counts.prompt_tokens += len(ticket.request.prompt.token_ids)
             if ticket.handed_at is not None:
-                self._service = self._service.after(self._clock() - ticket.handed_at)
+                self._prospects.note_finished(self._clock() - ticket.handed_at)
 
     def _abandon(self, ticket: Ticket) -> None:
-        if ticket in self._table:
-            self._end(ticket, Abandoned())
+        entry = self._table.get(ticket)
+        if entry is not None:
+            self._end(entry, Abandoned())
             self._hand_out()
 
-    # --- deadlines ----------------------------------------------------------------------------------------------------
-
-    def _await_token(self, ticket: Ticket) -> None:
-        """From queueing to the next token."""
-        entry = self._table[ticket]
-        until = self._clock() + self._section().max_wait
-        entry.awaits_token = until < entry.timeout_at
-        self._arm(ticket, min(until, entry.timeout_at))
-
-    def _await_end(self, ticket: Ticket) -> None:
-        """From a token to the end."""
-        entry = self._table[ticket]
-        if entry.awaits_token:
-            entry.awaits_token = False
-            self._arm(ticket, entry.timeout_at)
-
-    def _arm(self, ticket: Ticket, when: float) -> None:
-        entry = self._table[ticket]
-        if entry.timer is not None:
-            entry.timer.cancel()
-        entry.timer = asyncio.get_running_loop().call_later(max(0.0, when - self._clock()), self._expire, ticket)
-
-    def _expire(self, ticket: Ticket) -> None:
-        if not self._table[ticket].awaits_token:
+    def _expire(self, entry: Entry) -> None:
+        if not entry.awaits_token:
             message = "The request took longer than allowed."
-            self._end(ticket, RequestFailedError(message, code="timeout", retryable=False))
-        elif ticket.said:
-            self._end(ticket, self._lost())
+            self._end(entry, RequestFailedError(message, code="timeout", retryable=False))
+        elif entry.ticket.said:
+            self._end(entry, self._prospects.lost())
         else:
-            self._end(ticket, self._queue_full("The request waited its longest for a first token."))
+            message = "The request waited its longest for a first token."
+            self._end(entry, self._queue_full(message, entry.ticket.request))
         self._hand_out()
 
-    # --- what clients are told ----------------------------------------------------------------------------------------
-
-    def _lost(self) -> RequestFailedError:
-        return RequestFailedError("Its worker is gone, and no other came to go on with the reply.", code="worker_lost")
-
-    def _queue_full(self, message: str) -> QueueFullError:
-        waiting, running = len(self._queue), len(self._table) - len(self._queue)
-        seconds = turn_in_seconds(self._service, waiting=waiting, running=running)
-        return QueueFullError(message, retry_after_seconds=seconds)
-
-    def _unavailable(self, message: str) -> UnavailableError:
-        return UnavailableError(message, retry_after_seconds=clamp_retry(self._wait_seconds))
+    def _queue_full(self, message: str, request: Request) -> QueueFullError:
+        turns_before = self._waiting.turns_before(request)
+        return self._prospects.queue_full(message, turns_before=turns_before, running=self._running)

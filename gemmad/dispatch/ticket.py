@@ -16,7 +16,7 @@ from gemmad.media.pixels import Pixels
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Request:
-    """What is asked for. The ticket made of it owns the pixels, one for each of `prompt.images`."""
+    """What is asked for. Once it is admitted the dispatcher owns the pixels, one for each of `prompt.images`."""
 
     prompt: Prompt
     sampling: SamplingParams
@@ -24,8 +24,9 @@ class Request:
     request_id: str = ""
     """What the client knows it by."""
     key: str = ""
-    """Who asks; for fairness between keys."""
+    """Who asks; the queue is fair between keys."""
     priority: int = 0
+    """The lower, the earlier."""
 
 
 class Progress(Struct, frozen=True):
@@ -51,7 +52,10 @@ class Ticket:
     one. Whoever holds a ticket calls `close()` in the end, always; leaving its `with` block does.
     """
 
-    def __init__(self, request: Request, *, now: float, on_close: Callable[[Ticket], None]) -> None:
+    def __init__(
+        self, request: Request, *, now: float, on_close: Callable[[Ticket], None], bell: asyncio.Event | None = None
+    ) -> None:
+        """`bell` is rung for every token and the end; tickets that are read together share one."""
         self.request = request
         self.said: list[int] = []
         """Every token id, in order."""
@@ -65,23 +69,35 @@ class Ticket:
         self._on_close = on_close
         self._read = 0
         self._over = False
-        self._bell = asyncio.Event()
+        self._bell = bell or asyncio.Event()
 
     def __aiter__(self) -> Ticket:
         return self
 
     async def __anext__(self) -> Progress:
         """Raises RequestFailedError, QueueFullError, UnavailableError or InvalidRequestError as its ending."""
-        if self._over:
-            raise StopAsyncIteration
-        await self._bell.wait()
-        if self._read < len(self.said) or isinstance(self.ending, FinishReason):
-            return self._take()
-        self._over = True
-        assert self.ending is not None  # the bell rings for tokens and endings alone
-        if isinstance(self.ending, GemmadError):
-            raise self.ending
+        while not self._over:
+            progress = self.take()
+            if progress is not None:
+                return progress
+            if self.ending is None:
+                self._bell.clear()
+                await self._bell.wait()
+                continue
+            self._over = True
+            if isinstance(self.ending, GemmadError):
+                raise self.ending
         raise StopAsyncIteration
+
+    def take(self) -> Progress | None:
+        """What was said since the last time, without waiting; None if nothing was, or all has been read."""
+        finish = self.ending if isinstance(self.ending, FinishReason) else None
+        if self._over or (self._read == len(self.said) and finish is None):
+            return None
+        token_ids = tuple(self.said[self._read :])
+        self._read = len(self.said)
+        self._over = finish is not None
+        return Progress(token_ids, finish, self.cached_tokens)
 
     def close(self) -> None:
         """Nobody wants to hear more: what it still had to say is forgotten everywhere, at once. Again is nothing."""
@@ -95,15 +111,6 @@ class Ticket:
     ) -> None:
         self.close()
 
-    def _take(self) -> Progress:
-        token_ids = tuple(self.said[self._read :])
-        self._read = len(self.said)
-        if self.ending is None:
-            self._bell.clear()
-        finish = self.ending if isinstance(self.ending, FinishReason) else None
-        self._over = finish is not None
-        return Progress(token_ids=token_ids, finish=finish, cached_tokens=self.cached_tokens)
-
     # --- for the dispatcher -------------------------------------------------------------------------------------------
 
     def say(self, token_ids: tuple[int, ...], *, cached_tokens: int, now: float) -> None:
@@ -116,9 +123,7 @@ class Ticket:
         self._bell.set()
 
     def end(self, ending: Ending) -> None:
-        """The one end that every ticket has; its pixels are not needed any more."""
+        """The one end that every ticket has."""
         assert self.ending is None
         self.ending = ending
-        for pixels in self.request.pixels:
-            pixels.close()
         self._bell.set()

@@ -32,7 +32,7 @@ from gemmad.media.spec import ImageSpec
 from gemmad.metrics import Metrics
 from gemmad.protocol.messages import Abort, Output, Ready, Rejected, Stepped, Submit, ToWorker
 from gemmad.supervisor.lifecycle import State
-from gemmad.supervisor.listener import Outlook, WorkerHandle
+from gemmad.supervisor.listener import Outlook, Verdict, WorkerHandle
 from gemmad.supervisor.wishes import WorkerStatus
 from gemmad.text.checkpoint import TextModel
 
@@ -69,6 +69,7 @@ class ScriptedWorker:
 
     def arrive(self, *, max_context: int = 8192, max_sequences: int = 64) -> None:
         """Get ready."""
+        assert self.handle is None
         self._lives += 1
         capacity = Capacity(
             max_context=max_context,
@@ -82,13 +83,14 @@ class ScriptedWorker:
         self._dispatcher.worker_ready(self.handle, Ready(capacity, pid=0, seconds=0.0))
         self._dispatcher.outlook_changed(Outlook.SERVING, wait_seconds=0.0)
 
-    def leave(self, outlook: Outlook, *, wait_seconds: float = 3.0) -> None:
-        """Be gone."""
+    def leave(self, outlook: Outlook, *, wait_seconds: float = 3.0, verdict: Verdict = Verdict.INNOCENT) -> None:
+        """Be gone, and judged."""
         self._dispatcher.outlook_changed(outlook, wait_seconds=wait_seconds)
         if self.handle is not None:
             handle, self.handle = self.handle, None
             self.at_work.clear()
             self._dispatcher.worker_gone(handle, "the test says so")
+            self._dispatcher.worker_judged(handle, verdict, "the test says so")
             self._dispatcher.outlook_changed(outlook, wait_seconds=wait_seconds)
 
     def _receive(self, message: ToWorker, fds: Sequence[int]) -> None:
@@ -96,7 +98,7 @@ class ScriptedWorker:
             assert len(fds) == len(message.prompt.images)
             self.submits.append(message)
             self.at_work.add(message.request_id)
-            self._continue(message, self.script(message), 0)
+            self._continue(message, self.script(message), len(message.generated))
         elif isinstance(message, Abort):
             self.aborted.append(message.request_id)
             self.at_work.discard(message.request_id)

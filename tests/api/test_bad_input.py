@@ -161,7 +161,6 @@ def test_missing_fields(http: httpx.Client, missing: str) -> None:
 
 
 UNSUPPORTED: dict[str, Any] = {
-    "n": 2,
     "frequency_penalty": 0.5,
     "presence_penalty": -1,
     "repetition_penalty": 1.1,

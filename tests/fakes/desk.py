@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gemmad.generation import Capacity
 from gemmad.protocol.messages import Abort, Output, Ready, Rejected, Stepped, Submit, ToWorker
-from gemmad.supervisor.listener import Listener, WorkerHandle
+from gemmad.supervisor.listener import Listener, Verdict, WorkerHandle
 from tests.fakes.worker import Behaviour, next_token
 
 BEHAVIOUR = Behaviour()
@@ -23,7 +23,9 @@ class PlayedWorker:
         life: int = 1,
         max_sequences: int = 4,
         max_context: int = 4096,
+        caches: bool = False,
     ) -> None:
+        """With `caches` it says honestly what it needed not compute; else 1 token of each prompt."""
         self.capacity = Capacity(
             max_context=max_context,
             max_sequences=max_sequences,
@@ -39,6 +41,8 @@ class PlayedWorker:
         self.positions: dict[int, int] = {}
         """Running submissions, by number, and how much of each reply is said."""
         self.broken_pipe = False
+        self._texts: list[tuple[int, ...]] | None = [] if caches else None
+        """What it has computed."""
         self._submits: dict[int, Submit] = {}
         self._listener = listener
         listener.worker_ready(self.handle, Ready(capacity=self.capacity, pid=1, seconds=0.0))
@@ -76,8 +80,17 @@ class PlayedWorker:
     def leave(self) -> None:
         self._listener.worker_leaving(self.handle)
 
-    def die(self, reason: str = "killed") -> None:
+    def die(self, reason: str = "killed", *, verdict: Verdict = Verdict.INNOCENT) -> None:
+        """Be gone, and judged at once."""
+        self.vanish(reason)
+        self.be_judged(verdict)
+
+    def vanish(self, reason: str = "it hung up") -> None:
+        """Be gone; nobody knows why yet."""
         self._listener.worker_gone(self.handle, reason)
+
+    def be_judged(self, verdict: Verdict) -> None:
+        self._listener.worker_judged(self.handle, verdict, f"it was {verdict.value}")
 
     def _advance(self, number: int, tokens: int) -> Output:
         submit = self._submits[number]
@@ -90,4 +103,22 @@ class PlayedWorker:
             self.positions[number] += 1
         if finish is not None:
             del self.positions[number]
-        return Output(number, tuple(token_ids), finish, 1 if fresh else 0)
+        text = (*submit.prompt.token_ids, *submit.generated)
+        cached = self._cached(text) if fresh else 0
+        if finish is not None and self._texts is not None:
+            self._texts.append((*text, *token_ids))
+        return Output(number, tuple(token_ids), finish, cached)
+
+    def _cached(self, text: tuple[int, ...]) -> int:
+        """How much of a text it has computed before; from here on all of it."""
+        if self._texts is None:
+            return 1
+        best = max((_common(text, other) for other in self._texts), default=0)
+        self._texts.append(text)
+        return best - best % 16
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """How many tokens are the same from the beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

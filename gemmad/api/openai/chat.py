@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from gemmad.api.asker import asker
 from gemmad.api.body import decode_object, read_body
 from gemmad.api.disconnect import unless_gone
 from gemmad.api.errors import GONE, answer
 from gemmad.api.images import close_all, prepare_images
 from gemmad.api.openai import wire
-from gemmad.api.openai.conversation import Conversation, conversation, room_in_context, sampling_params, stop_strings
+from gemmad.api.openai.conversation import (
+    Conversation,
+    choice_seed,
+    conversation,
+    room_in_context,
+    sampling_params,
+    stop_strings,
+)
 from gemmad.api.openai.parameters import refuse_unsupported
 from gemmad.api.openai.schema import ChatRequest, parse_chat
 from gemmad.api.openai.stream import Head, ReplyStream
@@ -50,7 +60,7 @@ class ChatCompletions:
         section = self._services.server()
         body = decode_object(await read_body(http, limit_bytes=section.max_body))
         chat = self._validate(body, record)
-        reply = await unless_gone(http.receive, self._admit(chat, record))
+        reply = await unless_gone(http.receive, self._admit(chat, record, key=asker(http)))
         head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.model)
         ended = partial(self._note_end, reply, record)
         if chat.stream:
@@ -67,7 +77,7 @@ class ChatCompletions:
         record.model = self._services.model_name(chat.model)
         return chat
 
-    async def _admit(self, chat: ChatRequest, record: Record) -> Reply:
+    async def _admit(self, chat: ChatRequest, record: Record, *, key: str) -> Reply:
         """From here on a worker, or the queue, has the request."""
         served = self._services.ready()
         talk = conversation(chat, max_images=self._services.media().max_images)
@@ -76,14 +86,22 @@ class ChatCompletions:
         try:
             prompt = await _encode(served.text, talk, pixels)
             record.prompt_tokens = len(prompt.token_ids)
-            text = ReplyText(served.text, stop=stop_strings(chat), stop_token_ids=served.text.stop_token_ids)
+            stop, silent = stop_strings(chat), served.text.stop_token_ids
+            texts = [ReplyText(served.text, stop=stop, stop_token_ids=silent) for _ in range(chat.n or 1)]
             sampling = self._sampling(chat, served.text, record.prompt_tokens)
-            request = Request(prompt=prompt, sampling=sampling, pixels=pixels, request_id=record.request_id)
-            ticket = self._services.dispatcher.submit(request)
+            request = Request(
+                prompt=prompt,
+                sampling=sampling,
+                pixels=pixels,
+                request_id=record.request_id,
+                key=key,
+                priority=chat.priority or 0,
+            )
+            choices = self._services.dispatcher.submit_choices(_for_each_choice(request, len(texts)))
         except BaseException:
             close_all(pixels)
             raise
-        return Reply(ticket, text, on_gap=self._services.metrics.inter_token.observe, clock=self._services.clock)
+        return Reply(choices, texts, on_gap=self._services.metrics.inter_token.observe, clock=self._services.clock)
 
     def _sampling(self, chat: ChatRequest, text: TextModel, prompt_tokens: int) -> SamplingParams:
         max_context = self._services.max_context() or text.context_length
@@ -100,17 +118,19 @@ class ChatCompletions:
     ) -> Response:
         error: str | None = None
         try:
-            text = await unless_gone(http.receive, reply.whole())
+            said = await unless_gone(http.receive, reply.whole())
         except Exception as failure:
             error = answer(failure).error.code
             raise
         finally:
             reply.close()
             ended(error)
-        assert reply.finish is not None
-        choice = wire.Choice(0, wire.Message("assistant", text), None, reply.finish.value)
+        choices = tuple(
+            wire.Choice(index, wire.Message("assistant", text), None, finish.value)
+            for index, (text, finish) in enumerate(said)
+        )
         usage = wire.UsageBody.of(reply.usage)
-        body = wire.Completion(head.id, "chat.completion", head.created, head.model, (choice,), usage)
+        body = wire.Completion(head.id, "chat.completion", head.created, head.model, choices, usage)
         return Response(wire.encode(body), media_type="application/json")
 
     def _note_end(self, reply: Reply, record: Record, error: str | None) -> None:
@@ -128,6 +148,14 @@ class ChatCompletions:
         else:
             record.finish = "gone" if error in (None, GONE) else "error"
         metrics.requests.labels(outcome=record.finish).inc()
+
+
+def _for_each_choice(request: Request, count: int) -> list[Request]:
+    seed = request.sampling.seed
+    return [
+        dataclasses.replace(request, sampling=replace(request.sampling, seed=choice_seed(seed, index)))
+        for index in range(count)
+    ]
 
 
 async def _pixels(served: Served, talk: Conversation) -> tuple[Pixels, ...]:

@@ -97,6 +97,14 @@ def sampling_params(
     )
 
 
+def choice_seed(seed: int, index: int) -> int:
+    """The seed of a choice, in signed 64 bits: the request's own for the first, then one more for each.
+
+    So a choice can be had again alone. (Streams of neighbouring seeds are independent: the generator is keyed.)
+    """
+    return (seed + index + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def room_in_context(chat: ChatRequest, *, prompt_tokens: int, max_context: int) -> int:
     """Tokens that a reply may have. Raises ContextLengthError when there are none, or fewer than asked for."""
     room = max_context - prompt_tokens

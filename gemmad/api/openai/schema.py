@@ -17,6 +17,8 @@ MAX_MESSAGES = 4096
 MAX_PARTS = 4096
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1000
+MAX_CHOICES = 16
+MAX_PRIORITY = 100
 _TAGS = ("<string>", "<list>", "<text>", "<image>")
 """Names of union branches: pydantic puts them into the path of an error, we take them out again."""
 
@@ -150,6 +152,8 @@ class ChatRequest(Fields):
     max_tokens: Annotated[Int, Field(ge=1, lt=1 << 31)] | None = None
     max_completion_tokens: Annotated[Int, Field(ge=1, lt=1 << 31)] | None = None
     stop: Stops | None = None
+    n: Annotated[Int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    priority: Annotated[Int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
     ignore_eos: bool | None = None
     min_tokens: Annotated[Int, Field(ge=0, lt=1 << 31)] | None = None
 

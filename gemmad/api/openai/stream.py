@@ -1,7 +1,8 @@
 """A chat completion as server-sent events.
 
-The order is the contract: a chunk with the role, chunks with text, one with the finish reason, one with the usage if it
-was asked for, `[DONE]`. A stream that fails ends with an error event instead, and never looks finished.
+The order is the contract: for each choice a chunk with the role, chunks with text and one with the finish reason, those
+of several choices as they come; then one with the usage if it was asked for, and `[DONE]`. A stream that fails ends
+with an error event instead, and never looks finished.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from gemmad.api.errors import Envelope, answer
 from gemmad.api.openai import wire
-from gemmad.api.reply import Reply
+from gemmad.api.reply import Piece, Reply
 from gemmad.errors import GemmadError
 from gemmad.logs import get_logger
 
@@ -33,9 +34,9 @@ class Head(Struct, frozen=True):
     created: int
     model: str
 
-    def chunk(self, delta: wire.Delta, finish: wire.FinishWord | None = None) -> wire.Chunk:
-        """A chunk of the one choice."""
-        choices = (wire.ChunkChoice(0, delta, None, finish),)
+    def chunk(self, index: int, delta: wire.Delta, finish: wire.FinishWord | None = None) -> wire.Chunk:
+        """A chunk of one choice."""
+        choices = (wire.ChunkChoice(index, delta, None, finish),)
         return wire.Chunk(self.id, "chat.completion.chunk", self.created, self.model, choices)
 
     def usage(self, reply: Reply) -> wire.Chunk:
@@ -46,7 +47,7 @@ class Head(Struct, frozen=True):
 
 
 class ReplyStream:
-    """The ASGI response. Whatever becomes of the client or of us, the ticket is closed when it ends."""
+    """The ASGI response. Whatever becomes of the client or of us, the reply is closed when it ends."""
 
     def __init__(
         self, reply: Reply, head: Head, *, include_usage: bool, ping_seconds: float, ended: Callable[[str | None], None]
@@ -77,27 +78,29 @@ class ReplyStream:
             self._ended(self._error)
 
     async def _events(self) -> AsyncIterator[bytes]:
-        head, reply = self._head, self._reply
-        waiting = wire.event(head.chunk(wire.Delta(role="assistant", content="")))
+        roles = wire.Delta(role="assistant", content="")
+        waiting = b"".join(wire.event(self._head.chunk(index, roles)) for index in range(self._reply.size))
         try:
-            async with aclosing(reply.pieces()) as pieces:
-                async for piece in pieces:
-                    yield waiting + wire.event(head.chunk(wire.Delta(content=piece)))
+            async with aclosing(self._reply.pieces()) as batches:
+                async for pieces in batches:
+                    yield waiting + b"".join(map(self._events_of, pieces))
                     waiting = b""
-            yield waiting + self._last_events()
+            if self._include_usage:
+                waiting += wire.event(self._head.usage(self._reply))
+            yield waiting + wire.DONE
         except GemmadError as error:
             yield self._failure(error)
         except Exception as error:
             _log.exception("stream crashed", id=self._head.id)
             yield self._failure(error)
 
-    def _last_events(self) -> bytes:
-        finish = self._reply.finish
-        assert finish is not None
-        last = wire.event(self._head.chunk(wire.Delta(), finish.value))
-        if self._include_usage:
-            last += wire.event(self._head.usage(self._reply))
-        return last + wire.DONE
+    def _events_of(self, piece: Piece) -> bytes:
+        events = b""
+        if piece.text:
+            events = wire.event(self._head.chunk(piece.index, wire.Delta(content=piece.text)))
+        if piece.finish is not None:
+            events += wire.event(self._head.chunk(piece.index, wire.Delta(), piece.finish.value))
+        return events
 
     def _failure(self, error: Exception) -> bytes:
         told = answer(error).error

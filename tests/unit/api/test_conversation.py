@@ -3,8 +3,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gemmad.api.openai.conversation import conversation, room_in_context, sampling_params, stop_strings
+from gemmad.api.openai.conversation import (
+    choice_seed,
+    conversation,
+    room_in_context,
+    sampling_params,
+    stop_strings,
+)
 from gemmad.api.openai.schema import ChatRequest, parse_chat
 from gemmad.config.schema import SamplingSection
 from gemmad.errors import ContextLengthError, InvalidRequestError
@@ -110,3 +118,13 @@ def test_stop_strings() -> None:
     assert stop_strings(chat()) == ()
     assert stop_strings(chat(stop="a")) == ("a",)
     assert stop_strings(chat(stop=["a", "b"])) == ("a", "b")
+
+
+@given(st.integers(-(1 << 63), (1 << 63) - 1))
+def test_seeds_of_choices(seed: int) -> None:
+    """The first choice has the request's own seed, the others have others, all of 64 bits."""
+    seeds = [choice_seed(seed, index) for index in range(16)]
+    assert seeds[0] == seed
+    assert len(set(seeds)) == 16
+    assert all(-(1 << 63) <= each < 1 << 63 for each in seeds)
+    assert all((each - seed) % (1 << 64) == index for index, each in enumerate(seeds))

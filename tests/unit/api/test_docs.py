@@ -11,7 +11,14 @@ from starlette.routing import Route
 from gemmad.api.app import create_app
 from gemmad.api.errors import GONE, HTTP_CODES, TABLE
 from gemmad.api.openai.parameters import CHAT, MESSAGE, Parameter
-from gemmad.api.openai.schema import MAX_MESSAGES, MAX_PARTS, MAX_STOP_CHARACTERS, MAX_STOPS
+from gemmad.api.openai.schema import (
+    MAX_CHOICES,
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_PRIORITY,
+    MAX_STOP_CHARACTERS,
+    MAX_STOPS,
+)
 from gemmad.api.services import Services
 from gemmad.metrics import Metrics, Reading
 
@@ -85,3 +92,7 @@ def test_the_limits_are_the_codes() -> None:
     limits = dict(cast("list[tuple[str, str]]", [tuple(row) for row in table("## Limits")]))
     assert MAX_MESSAGES == MAX_PARTS == int(limits["messages in a request, parts in a message"])
     assert limits["stop strings"] == f"{MAX_STOPS} of 1 to {MAX_STOP_CHARACTERS} characters"
+    assert limits["choices of one request"] == str(MAX_CHOICES)
+    notes = {parameter.name: parameter.note for parameter in CHAT}
+    assert notes["n"].startswith(f"1 to {MAX_CHOICES} choices")
+    assert f"{-MAX_PRIORITY} to {MAX_PRIORITY}" in notes["priority"]

@@ -1,87 +1,19 @@
-"""The dispatcher between clients and played workers, on a clock that jumps."""
+"""The dispatcher between clients and played workers."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gemmad.config.schema import DispatchSection
-from gemmad.dispatch.dispatcher import Dispatcher
-from gemmad.dispatch.ticket import Abandoned, Progress, Request, Ticket
-from gemmad.errors import (
-    GemmadError,
-    InvalidRequestError,
-    ProtocolError,
-    QueueFullError,
-    RequestFailedError,
-    UnavailableError,
-)
-from gemmad.generation import FinishReason, ImageSpan, Prompt, SamplingParams
-from gemmad.media.pixels import Pixels, seal
+from gemmad.dispatch.ticket import Abandoned, Progress
+from gemmad.errors import InvalidRequestError, ProtocolError, QueueFullError, RequestFailedError, UnavailableError
+from gemmad.generation import FinishReason
 from gemmad.protocol.messages import Output
 from gemmad.supervisor.listener import Outlook
-from tests.fakes.clock import run_virtually, settle
-from tests.fakes.desk import PlayedWorker
-from tests.fakes.worker import expected_reply
-
-
-class Office:
-    """A dispatcher, its settings, and what a client does with a ticket."""
-
-    def __init__(self, clock: Callable[[], float], **section: Any) -> None:
-        self.clock = clock
-        self.section = DispatchSection(**section)
-        self.dispatcher = Dispatcher(section=lambda: self.section, clock=clock)
-
-    def worker(self, name: str = "cpu0", **options: Any) -> PlayedWorker:
-        worker = PlayedWorker(self.dispatcher, name, **options)
-        self.dispatcher.outlook_changed(Outlook.SERVING, wait_seconds=0.0)
-        return worker
-
-    def submit(self, *prompt: int, max_tokens: int = 8, **fields: Any) -> Ticket:
-        return self.dispatcher.submit(ask(*prompt, max_tokens=max_tokens, **fields))
-
-    @property
-    def idle(self) -> bool:
-        status = self.dispatcher.status()
-        return status.waiting == status.running == 0
-
-
-def ask(*prompt: int, max_tokens: int = 8, **fields: Any) -> Request:
-    return Request(prompt=Prompt(prompt or (1, 2, 3)), sampling=SamplingParams(max_tokens=max_tokens), **fields)
-
-
-def reply(ticket: Ticket) -> tuple[int, ...]:
-    return expected_reply(ticket.request.prompt, ticket.request.sampling)[0]
-
-
-async def read(ticket: Ticket) -> list[Progress]:
-    return [progress async for progress in ticket]
-
-
-async def read_tokens(ticket: Ticket) -> tuple[int, ...]:
-    return tuple(token for progress in await read(ticket) for token in progress.token_ids)
-
-
-def play(script: Callable[[Office], Awaitable[None]], **section: Any) -> Office:
-    """Run a script; at its end the office must be idle, and every request counted once."""
-
-    async def main(clock: Callable[[], float]) -> Office:
-        office = Office(clock, **section)
-        await script(office)
-        return office
-
-    office = run_virtually(main)
-    assert office.idle
-    counts = office.dispatcher.status().counts
-    assert counts.requests == counts.refused + counts.finished + counts.failed + counts.abandoned
-    return office
+from tests.fakes.clock import settle
+from tests.unit.dispatch.office import Office, play, read, read_tokens, reply
 
 
 def test_a_reply_is_read_as_it_is_said() -> None:
@@ -179,28 +111,6 @@ def test_close_in_the_queue() -> None:
             ticket.close()
         assert len(worker.submitted) == 3
         tickets[3].close()
-
-    play(script)
-
-
-def test_pixels_travel_and_are_closed_with_the_ticket() -> None:
-    """Images go beside the submission, again to the next worker, and are given back when the request ends."""
-
-    async def script(office: Office) -> None:
-        first = office.worker("cpu0")
-        pixels = [Pixels(seal(b"abc"), digest="d", height=1, width=1) for _ in range(2)]
-        fds = [each.fd for each in pixels]
-        prompt = Prompt((1, 2, 3), (ImageSpan(0, 1, "d"), ImageSpan(1, 1, "d")))
-        request = Request(prompt=prompt, sampling=SamplingParams(max_tokens=2), pixels=tuple(pixels))
-        ticket = office.dispatcher.submit(request)
-        first.step()
-        first.die()
-        second = office.worker("cpu1")
-        assert first.descriptors == second.descriptors == [fds]
-        assert [each.fd for each in pixels] == fds
-        second.step()
-        assert [each.fd for each in pixels] == [-1, -1]
-        assert await read_tokens(ticket) == reply(ticket)
 
     play(script)
 
@@ -375,57 +285,6 @@ def test_closing_ends_what_is_left() -> None:
     play(script)
 
 
-def test_a_lost_worker_costs_no_token() -> None:
-    """A reply goes on where it was, on another worker, ahead of those that wait, in the old order."""
-
-    async def script(office: Office) -> None:
-        first = office.worker("cpu0", max_sequences=2)
-        tickets = [office.submit(number) for number in range(5)]
-        first.step(3)
-        first.die("killed by SIGKILL")
-        second = office.worker("cpu1", max_sequences=2)
-        assert [submit.prompt.token_ids[0] for submit in second.submitted] == [0, 1, 2]
-        assert second.submitted[0].generated == reply(tickets[0])[:3]
-        while not office.idle:
-            second.step(2)
-        assert [await read_tokens(ticket) for ticket in tickets] == [reply(ticket) for ticket in tickets]
-        assert [ticket.failovers for ticket in tickets] == [1, 1, 1, 0, 0]
-
-    assert play(script).dispatcher.status().counts.failovers == 3
-
-
-def test_a_request_that_loses_too_many_workers_is_given_up() -> None:
-    """After max_failovers the next loss ends it, retryable, with what it has said before the error."""
-
-    async def script(office: Office) -> None:
-        ticket: Ticket | None = None
-        for life in range(3):
-            worker = office.worker(life=life)
-            ticket = ticket or office.submit()
-            worker.step()
-            worker.die()
-        assert ticket is not None
-        assert (await anext(ticket)).token_ids == reply(ticket)[:3]
-        with pytest.raises(RequestFailedError, match="lost 3 workers") as failure:
-            await anext(ticket)
-        assert failure.value.code == "worker_lost"
-
-    play(script, max_failovers=2)
-
-
-def test_a_reply_that_is_whole_but_for_its_end() -> None:
-    """A worker that dies between the last token and the finish costs nothing: the end is known."""
-
-    async def script(office: Office) -> None:
-        worker = office.worker()
-        ticket = office.submit(max_tokens=2)
-        worker.say(Output(worker.submitted[0].request_id, reply(ticket)))
-        worker.die()
-        assert await read(ticket) == [Progress(reply(ticket), FinishReason.LENGTH, 0)]
-
-    play(script)
-
-
 def test_a_late_answer_of_an_earlier_submission_is_dropped() -> None:
     """Numbers are used once, so what was aborted cannot speak for its successor."""
 
@@ -592,109 +451,3 @@ def test_the_smallest_context_is_what_is_served() -> None:
         assert office.dispatcher.max_context == 8192
 
     play(script)
-
-
-@dataclasses.dataclass
-class Client:
-    """Reads one ticket to its end, now and then."""
-
-    ticket: Ticket
-    got: list[int] = dataclasses.field(default_factory=list)
-    endings: list[object] = dataclasses.field(default_factory=list)
-
-    async def read_what_is_there(self) -> None:
-        while self.ticket.said[len(self.got) :] or (self.ticket.ending is not None and not self.endings):
-            try:
-                progress = await anext(self.ticket)
-            except StopAsyncIteration:
-                self.endings.append("abandoned")
-            except GemmadError as error:
-                self.endings.append(error)
-            else:
-                self.got.extend(progress.token_ids)
-                if progress.finish is not None:
-                    self.endings.append(progress.finish)
-
-
-class Chaos:
-    """Workers, clients and time, each act by its name."""
-
-    def __init__(self, office: Office) -> None:
-        self.office = office
-        self.workers = [office.worker("w0", max_sequences=2)]
-        self.clients: list[Client] = []
-        self.refused = 0
-
-    async def submit(self, max_tokens: int, number: int) -> None:
-        try:
-            self.clients.append(Client(self.office.submit(len(self.clients), number, max_tokens=max_tokens)))
-        except QueueFullError:
-            self.refused += 1
-
-    async def ready(self, max_sequences: int, _: int) -> None:
-        self.workers.append(self.office.worker(max_sequences=max_sequences))
-
-    async def step(self, number: int, tokens: int) -> None:
-        for worker in self.workers[number : number + 1]:
-            worker.step(tokens)
-
-    async def leave(self, number: int, _: int) -> None:
-        for worker in self.workers[number : number + 1]:
-            worker.leave()
-
-    async def die(self, number: int, _: int) -> None:
-        for worker in self.workers[number : number + 1]:
-            self.workers.remove(worker)
-            worker.die()
-
-    async def close(self, number: int, _: int) -> None:
-        for client in self.clients[number : number + 1]:
-            client.ticket.close()
-
-    async def read(self, number: int, _: int) -> None:
-        for client in self.clients[number : number + 1]:
-            await client.read_what_is_there()
-
-    async def sleep(self, seconds: int, _: int) -> None:
-        await asyncio.sleep(seconds)
-
-    async def finish(self) -> None:
-        """One good worker more, and everything comes to its end."""
-        self.workers.append(self.office.worker("last", max_sequences=8))
-        while not self.office.idle:
-            for worker in self.workers:
-                worker.step(3)
-        for client in self.clients:
-            await client.read_what_is_there()
-
-
-ACTS = st.one_of(
-    st.tuples(st.just("submit"), st.integers(1, 12), st.integers(0, 3)),
-    st.tuples(st.just("step"), st.integers(0, 2), st.integers(1, 4)),
-    st.tuples(st.sampled_from(["die", "leave", "ready"]), st.integers(1, 2), st.just(0)),
-    st.tuples(st.just("die"), st.just(0), st.just(0)),
-    st.tuples(st.sampled_from(["close", "read"]), st.integers(0, 9), st.just(0)),
-    st.tuples(st.just("sleep"), st.sampled_from([1, 40, 70]), st.just(0)),
-)
-
-
-@settings(max_examples=200)
-@given(st.lists(ACTS, max_size=60), st.sampled_from([0, 1, 50]))
-def test_every_request_ends_once_and_no_token_is_lost(script: list[tuple[str, int, int]], max_failovers: int) -> None:
-    """Whatever workers, clients and time do, each ticket ends once and says a beginning of the one right reply: the
-    whole of it if it finished."""
-
-    async def act(office: Office) -> None:
-        chaos = Chaos(office)
-        for name, first, second in script:
-            await getattr(chaos, name)(first, second)
-        await chaos.finish()
-        for client in chaos.clients:
-            assert len(client.endings) == 1
-            assert tuple(client.got) == reply(client.ticket)[: len(client.got)]
-            assert len(client.got) == len(reply(client.ticket)) or not isinstance(client.endings[0], FinishReason)
-        assert office.dispatcher.status().counts.refused == chaos.refused
-        assert office.dispatcher.status().counts.requests == len(chaos.clients) + chaos.refused
-        assert all(not worker.positions for worker in chaos.workers)
-
-    play(act, max_failovers=max_failovers, max_wait=60, request_timeout=200, max_waiting=6)

@@ -1,21 +1,11 @@
-"""Who gets a request, and how long a refused one is told to wait."""
+"""Who gets a request, and who may wait."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmad.dispatch.policy import (
-    ServiceTime,
-    Standing,
-    TokenRate,
-    choose,
-    clamp_retry,
-    may_wait,
-    places,
-    turn_in_seconds,
-)
+from gemmad.dispatch.policy import SEQUENCE_TOKENS, Standing, choose, may_wait, places
 from gemmad.generation import Capacity
 
 
@@ -30,8 +20,17 @@ def capacity(max_sequences: int = 16, pages: int = 1000) -> Capacity:
     )
 
 
-def standing(worker: str, sequences: int = 0, tokens: int = 0, held: int = 0, size: int = 16) -> Standing[str]:
-    return Standing(worker=worker, capacity=capacity(size), sequences=sequences, tokens=tokens, held_tokens=held)
+def standing(
+    worker: str, sequences: int = 0, tokens: int = 0, *, held: int = 0, unread: int = 0, size: int = 16
+) -> Standing[str]:
+    return Standing(
+        worker=worker,
+        capacity=capacity(size),
+        sequences=sequences,
+        tokens=tokens,
+        held_tokens=held,
+        unread_tokens=unread,
+    )
 
 
 def test_the_least_busy_gets_it() -> None:
@@ -41,15 +40,38 @@ def test_the_least_busy_gets_it() -> None:
     assert choose([standing("a"), standing("b")], prompt_tokens=10) == "a"
 
 
+def test_what_is_not_read_yet_is_work() -> None:
+    """A worker that has a long prompt before it is busier than one with a few short replies."""
+    assert choose([standing("a", 1, 8000, unread=8000), standing("b", 5, 8000)], prompt_tokens=10) == "b"
+
+
 def test_work_is_measured_against_size() -> None:
     """A worker with four times the room takes four times the requests."""
     assert choose([standing("small", 2, size=8), standing("large", 6, size=32)], prompt_tokens=10) == "large"
 
 
 def test_a_held_prefix_is_work_saved() -> None:
-    """Between equals, the one that holds the prompt already; not one that is much busier."""
+    """A conversation goes back to the one that holds it, unless that one is much busier."""
     assert choose([standing("a"), standing("b", held=4000)], prompt_tokens=4000) == "b"
+    assert choose([standing("a"), standing("b", 5, 4000, held=4000)], prompt_tokens=4000) == "b"
     assert choose([standing("a"), standing("b", 12, 8000, held=4000)], prompt_tokens=4000) == "a"
+
+
+def test_the_bound_of_affinity() -> None:
+    """A sequence more is worth the computing of SEQUENCE_TOKENS."""
+    for more in (1, 4, 9):
+        busier = standing("b", more, held=SEQUENCE_TOKENS * more - 100)
+        assert choose([standing("a"), busier], prompt_tokens=6000) == "a"
+        busier = standing("b", more, held=SEQUENCE_TOKENS * more + 100)
+        assert choose([standing("a"), busier], prompt_tokens=6000) == "b"
+
+
+def test_a_prefix_is_not_worth_a_wait() -> None:
+    """As long as another has a sequence and pages free, nobody is put where it would wait for them."""
+    free = standing("a", 15, 200)
+    assert choose([free, standing("b", 16, 100, held=8000)], prompt_tokens=8000) == "a"
+    assert choose([free, standing("b", 1, 15_990, held=7950)], prompt_tokens=8000) == "a"
+    assert choose([standing("a", 16, 200), standing("b", 16, 200, held=8000)], prompt_tokens=8000) == "b"
 
 
 def test_full_workers_let_it_wait() -> None:
@@ -74,41 +96,32 @@ def test_whoever_is_chosen_has_room(loads: list[tuple[int, int, int]]) -> None:
 
 
 def test_the_queue_has_a_bound() -> None:
-    """One more than may wait is refused."""
-    assert may_wait(waiting=9, max_waiting=10)
-    assert not may_wait(waiting=10, max_waiting=10)
-    assert not may_wait(waiting=0, max_waiting=0)
+    """One more than may wait is refused, and several are refused together."""
+    assert may_wait(waiting=9, waiting_of_key=0, wanted=1, max_waiting=10)
+    assert not may_wait(waiting=10, waiting_of_key=0, wanted=1, max_waiting=10)
+    assert not may_wait(waiting=9, waiting_of_key=0, wanted=2, max_waiting=10)
+    assert not may_wait(waiting=0, waiting_of_key=0, wanted=1, max_waiting=0)
+    assert may_wait(waiting=50, waiting_of_key=50, wanted=0, max_waiting=10)
 
 
-def test_retry_after_is_the_measured_turn() -> None:
-    """Forty requests of 20 s at once end two a second, so the turn after nineteen others comes in ten seconds."""
-    service = ServiceTime().after(20.0)
-    assert turn_in_seconds(service, waiting=19, running=40) == pytest.approx(10.0)
+@given(st.lists(st.integers(0, 3), max_size=300), st.integers(4, 100))
+def test_somebody_new_finds_a_place(arrivals: list[int], max_waiting: int) -> None:
+    """Four keys that all push as hard as they can never fill the queue; one alone fills three quarters of it."""
+    waiting: dict[int, int] = {}
+    for key in arrivals:
+        total = sum(waiting.values())
+        if may_wait(waiting=total, waiting_of_key=waiting.get(key, 0), wanted=1, max_waiting=max_waiting):
+            waiting[key] = waiting.get(key, 0) + 1
+    if max_waiting >= 16:
+        assert may_wait(waiting=sum(waiting.values()), waiting_of_key=0, wanted=1, max_waiting=max_waiting)
+    assert max(waiting.values(), default=0) <= max_waiting * 0.75 + 1
 
 
-def test_retry_after_stays_within_what_clients_honour() -> None:
-    """At least a second, at most two minutes."""
-    service = ServiceTime().after(20.0)
-    assert turn_in_seconds(service, waiting=5000, running=1) == 120.0
-    assert turn_in_seconds(service, waiting=0, running=1000) == 1.0
-    assert clamp_retry(0.0) == 1.0
-
-
-def test_service_time_follows_what_is_measured() -> None:
-    """The first measurement replaces the guess, later ones move the mean."""
-    service = ServiceTime()
-    assert not service.measured
-    for _ in range(100):
-        service = service.after(2.0)
-    assert service.seconds == pytest.approx(2.0)
-    assert 2.0 < service.after(4.0).seconds < 4.0
-
-
-def test_token_rate_follows_the_present() -> None:
-    """A steady stream is measured as what it is, and fades when it ends."""
-    rate, now = TokenRate(), 0.0
-    for _ in range(1000):
-        now += 0.1
-        rate = rate.after(10, now=now)
-    assert rate.per_second(now) == pytest.approx(100, rel=0.02)
-    assert rate.per_second(now + 60) < 1
+def test_a_small_queue_is_no_smaller() -> None:
+    """Where there are few places, one key may have them all but one."""
+    for max_waiting, most in ((1, 1), (2, 2), (3, 3), (4, 3), (1024, 768)):
+        fits = sum(
+            may_wait(waiting=count, waiting_of_key=count, wanted=1, max_waiting=max_waiting)
+            for count in range(max_waiting)
+        )
+        assert fits == most
