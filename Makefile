@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test gpu soak lint format types contracts check docs pins clean distclean
+.PHONY: help setup run bench test gpu soak lint format types contracts check docs pins clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ setup: $(STAMP) ## make .venv with everything in it
 
 run: $(STAMP) ## start the daemon on the bundled model, at http://127.0.0.1:4363
 	@$(BIN)/gemmad serve --demo $(ARGS)
+
+bench: $(STAMP) ## measure the bundled model, in seconds; ARGS adds flags
+	@$(BIN)/gemmad bench --demo --quick --threads 1 $(ARGS)
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile

@@ -64,6 +64,11 @@ AttentionBackend = Literal["auto", "triton", "torch", "flash"]
 """Who computes the attention of long prompts on a GPU."""
 
 
+def usual_page_tokens(device: str) -> int:
+    """Tokens in a page where nobody says how many: on a GPU as many keys as its kernels take in one turn."""
+    return 64 if device.startswith("cuda") else 16
+
+
 class EngineSettings(Struct, frozen=True, kw_only=True):
     """All that a worker must know to build its engine. Sizes are in tokens unless the name says bytes."""
 
@@ -123,6 +128,8 @@ class EngineLoad(Struct, frozen=True, kw_only=True):
     host_rss_bytes: int = 0
     device_bytes: int = 0
     """Bytes that the worker's allocator has reserved on its device; 0 on a CPU."""
+    device_allocated_bytes: int = 0
+    """Those of them that it has handed out; the others lie idle in segments that it keeps."""
     device_segments: int = 0
     """Segments that its allocator has taken from the device since the start; after warm-up it must not rise."""
     device_allocations: int = 0

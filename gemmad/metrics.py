@@ -25,8 +25,15 @@ class WorkerReading(Struct, frozen=True, kw_only=True):
     kv_usage_ratio: float | None = None
     """Of the fuller of its two page pools."""
     preemptions: int = 0
+    prompt_tokens: int = 0
+    """Of prompts that it has begun, and of those"""
+    cached_tokens: int = 0
+    """the ones that its prefix cache held."""
     host_rss_bytes: int = 0
     device_bytes: int = 0
+    planned_bytes: int = 0
+    """On its device, the reserve included."""
+    device_segments: int = 0
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -38,6 +45,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     generated_tokens: int = 0
     failovers: int = 0
+    quarantined: int = 0
     workers: tuple[WorkerReading, ...] = ()
     config_is_good: bool = True
 
@@ -95,6 +103,9 @@ class _Readings(Collector):
         yield CounterMetricFamily("gemmad_prompt_tokens", "Prompt tokens of finished requests.", reading.prompt_tokens)
         yield CounterMetricFamily("gemmad_generation_tokens", "Tokens generated.", reading.generated_tokens)
         yield CounterMetricFamily("gemmad_failovers", "Requests that went on at another worker.", reading.failovers)
+        yield CounterMetricFamily(
+            "gemmad_quarantined_requests", "Requests refused because workers died of them.", reading.quarantined
+        )
         yield GaugeMetricFamily(
             "gemmad_config_reload_success", "Whether the config as it is written is in force.", reading.config_is_good
         )
@@ -110,8 +121,19 @@ class _Readings(Collector):
         preemptions = CounterMetricFamily(
             "gemmad_preemptions", "Requests set back for lack of pages, this life.", labels=["worker"]
         )
+        queries = CounterMetricFamily(
+            "gemmad_prefix_cache_queries", "Tokens of prompts that it has begun, this life.", labels=["worker"]
+        )
+        hits = CounterMetricFamily(
+            "gemmad_prefix_cache_hits", "Those of them that its prefix cache held, this life.", labels=["worker"]
+        )
         rss = GaugeMetricFamily("gemmad_host_rss_bytes", "Resident memory of its process.", labels=["worker"])
         vram = GaugeMetricFamily("gemmad_vram_bytes", "Memory on its device.", labels=["worker", "kind"])
+        segments = GaugeMetricFamily(
+            "gemmad_device_segments",
+            "Taken from its device in this life; constant once it is ready.",
+            labels=["worker"],
+        )
         for worker in workers:
             for name in self._states:
                 state.add_metric([worker.name, name], name == worker.state)
@@ -119,6 +141,10 @@ class _Readings(Collector):
             if worker.kv_usage_ratio is not None:
                 usage.add_metric([worker.name], worker.kv_usage_ratio)
             preemptions.add_metric([worker.name], worker.preemptions)
+            queries.add_metric([worker.name], worker.prompt_tokens)
+            hits.add_metric([worker.name], worker.cached_tokens)
             rss.add_metric([worker.name], worker.host_rss_bytes)
+            vram.add_metric([worker.name, "planned"], worker.planned_bytes)
             vram.add_metric([worker.name, "reserved"], worker.device_bytes)
-        yield from (state, starts, usage, preemptions, rss, vram)
+            segments.add_metric([worker.name], worker.device_segments)
+        yield from (state, starts, usage, preemptions, queries, hits, rss, vram, segments)

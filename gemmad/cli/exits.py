@@ -8,6 +8,8 @@ import typer
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 3
+EXIT_NO_ACCESS = 4
 EXIT_TRY_AGAIN = 75
 """EX_TEMPFAIL: the same command may work later (a port in use)."""
 EXIT_CONFIG = 78

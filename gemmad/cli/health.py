@@ -82,7 +82,7 @@ def _noted_address() -> str | None:
 def _to_url(url: str, timeout: float) -> http.client.HTTPConnection:
     """`http://`, `https://` or `unix:/path`."""
     if url.startswith("unix:"):
-        return _UnixConnection(Path(url.removeprefix("unix:")), timeout)
+        return UnixConnection(Path(url.removeprefix("unix:")), timeout)
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -94,7 +94,9 @@ def _to_url(url: str, timeout: float) -> http.client.HTTPConnection:
     return kind(_WILDCARDS.get(host, host), port, timeout=timeout)
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path

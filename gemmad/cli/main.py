@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gemmad.cli import config, health, serve, version
+from gemmad.cli import bench, config, drain, health, plan, recycle, resume, serve, status, version
 
 app = typer.Typer(
     name="gemmad",
@@ -15,6 +15,12 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("health")(health.health)
+app.command("status")(status.status)
+app.command("drain")(drain.drain)
+app.command("resume")(resume.resume)
+app.command("recycle")(recycle.recycle)
+app.command("bench")(bench.bench)
+app.command("plan")(plan.plan)
 app.command("version")(version.version)
 app.add_typer(config.app, name="config")
 

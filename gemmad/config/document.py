@@ -32,6 +32,7 @@ default. An empty variable counts as not set; lists are written as in TOML: `GEM
 
 A **size** is a number of bytes or text such as `"512MiB"`, `"2GiB"`, `"1GB"` (K, M, G and T alone are binary).
 A **duration** is a number of seconds or text such as `"250ms"`, `"30s"`, `"1h30m"`.
+**HH:MM** is a time of day such as `"04:00"`, on the clock of the daemon's time zone.
 A relative **path** in the file belongs to the file's folder, in a flag or variable to the current one; `~` works.
 
 The running daemon watches the file. *Takes effect* says when an edit does:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from gemmad.config.quantities import Bytes, Seconds
+from gemmad.config.quantities import Bytes, Seconds, TimeOfDay
 from gemmad.config.schema import Config, Section, When
 
 
@@ -112,6 +112,7 @@ def _keys_of(section: str, kind: type[Section]) -> list[Key]:
 _WORDS: dict[Any, str] = {
     Bytes: "size",
     Seconds: "duration",
+    TimeOfDay: "HH:MM",
     int: "integer",
     float: "number",
     bool: "boolean",

@@ -10,6 +10,8 @@ from msgspec import Struct
 from platformdirs import PlatformDirs
 
 SYSTEM_CONFIG_DIR = Path("/etc/gemmad")  # platformdirs' site folder would be /etc/xdg/gemmad
+CONTROL_SOCKET = "control.sock"
+"""In the runtime folder."""
 _SYSTEM = {
     "config": SYSTEM_CONFIG_DIR,
     "state": Path("/var/lib/gemmad"),

@@ -1,7 +1,8 @@
-"""Quantities as people write them in a config file: `"2GiB"`, `"30s"`, `"1h30m"`."""
+"""Quantities as people write them in a config file: `"2GiB"`, `"30s"`, `"1h30m"`, `"04:00"`."""
 
 from __future__ import annotations
 
+import datetime
 import re
 from fractions import Fraction
 from typing import Annotated, Any
@@ -16,6 +17,8 @@ _BYTE_UNITS = {"": 1, "b": 1} | {
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.IGNORECASE)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+_TIME_OF_DAY = re.compile(r"^\s*([01]?\d|2[0-3]):([0-5]\d)\s*$")
 
 
 def parse_bytes(value: Any) -> Any:
@@ -43,5 +46,16 @@ def parse_duration(value: Any) -> Any:
     return sum(float(number) * _DURATION_UNITS[unit.lower()] for number, unit in parts)
 
 
+def parse_time_of_day(value: Any) -> Any:
+    """`"4:00"`, or a local time of TOML → `"04:00"`. Raises ValueError."""
+    if isinstance(value, datetime.time) and (value.second, value.microsecond, value.tzinfo) == (0, 0, None):
+        return f"{value:%H:%M}"
+    match = _TIME_OF_DAY.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a time of day; write for example 04:00 or 23:30")
+    return f"{int(match[1]):02}:{match[2]}"
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
+TimeOfDay = Annotated[str, BeforeValidator(parse_time_of_day)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gemmad.config.quantities import Bytes, Seconds
+from gemmad.config.quantities import Bytes, Seconds, TimeOfDay
 from gemmad.generation import AttentionBackend
 
 When = Literal["live", "recycle", "restart"]
@@ -64,7 +64,9 @@ class EngineSection(Section):
         "recycle",
     )
     prefix_cache: bool = setting(True, "Keep what was computed for the prompts of later requests.", "recycle")
-    page_tokens: int = setting(16, "Tokens in one page of the KV cache.", "recycle", ge=1, le=256)
+    page_tokens: int | None = setting(
+        None, "Tokens in one page of the KV cache; none takes 64 on a GPU and 16 on a CPU.", "recycle", ge=1, le=256
+    )
 
 
 class MemorySection(Section):
@@ -80,10 +82,18 @@ class WorkersSection(Section):
 
     count: int = setting(1, "Workers when computing on the CPU.", "recycle", ge=1, le=64)
     per_gpu: int = setting(1, "Workers on each GPU.", "recycle", ge=1, le=8)
-    gpus: Literal["all"] | tuple[GpuName, ...] = setting("all", "GPUs to use, by index or UUID.", "recycle")
+    gpus: Literal["all"] | tuple[GpuName, ...] = setting(
+        "all", "GPUs to use, by index (0, or 0:1 for a MIG slice) or UUID.", "recycle"
+    )
     cpu_threads: int | None = setting(None, "Threads of a CPU worker; none shares the cores.", "recycle", ge=1)
+    zygote: bool = setting(
+        True, "Keep a process that has imported what a worker needs: a worker's next life begins as its fork.", "live"
+    )
     load_timeout: Seconds = setting(600.0, "A worker that loads longer without a sign of life is killed.", "live", gt=0)
     hang_timeout: Seconds = setting(30.0, "A ready worker without a heartbeat for so long is killed.", "live", gt=0)
+    memory_timeout: Seconds = setting(
+        60.0, "Time for a GPU's memory to come back before a worker is started all the same.", "live", gt=0
+    )
     stop_grace: Seconds = setting(10.0, "Time for a worker to stop before it is killed.", "live", gt=0)
     restart_pause: Seconds = setting(0.5, "Pause after a first crash; it doubles with each one after.", "live", gt=0)
     restart_pause_limit: Seconds = setting(60.0, "The longest pause between restarts.", "live", gt=0)
@@ -91,13 +101,38 @@ class WorkersSection(Section):
     restart_forgiveness: Seconds = setting(600.0, "Time after which a crash counts half.", "live", gt=0)
 
 
+class RecycleSection(Section):
+    """When a worker that serves is renewed: its next life begins, its requests go on, and nobody notices."""
+
+    every: Seconds | None = setting(None, "Age at which a worker is renewed.", "live", ge=1)
+    at: tuple[TimeOfDay, ...] = setting((), "Times of day at which every worker is renewed.", "live")
+    after_requests: int | None = setting(None, "Requests after which a worker is renewed.", "live", ge=1)
+    vram_drift: Bytes | None = setting(
+        512 << 20, "Memory that a worker may take on its GPU beyond what it had when it was ready.", "live", ge=1
+    )
+    fragmentation: float | None = setting(
+        None, "Share of what a worker has taken on its GPU that may lie idle.", "live", gt=0, lt=1
+    )
+    host_rss: Bytes | None = setting(None, "Resident memory that a worker's process may have.", "live", ge=1)
+    grace: Seconds = setting(
+        60.0, "Time for requests to finish on a worker that is renewed; then they move on.", "live", ge=0
+    )
+    jitter: float = setting(
+        0.1, "How far renewals are spread: a share of `every`, or of an hour after `at`.", "live", ge=0, le=1
+    )
+
+
 class DispatchSection(Section):
     """The queue before the workers."""
 
-    max_waiting: int = setting(1024, "Requests that may wait; one more is a 429.", "live", ge=0)
+    max_waiting: int = setting(
+        1024, "Requests that may wait, of one key three quarters of that; one more is a 429.", "live", ge=0
+    )
     max_wait: Seconds = setting(300.0, "Longest time a request may wait for its first token.", "live", gt=0)
     request_timeout: Seconds = setting(3600.0, "Longest time a request may take in all.", "live", gt=0)
-    max_failovers: int = setting(3, "Workers that one request may lose before it is given up.", "live", ge=0)
+    max_failovers: int = setting(
+        8, "Workers that one request may lose to crashes and hangs before it is given up.", "live", ge=0
+    )
 
 
 class MediaSection(Section):
@@ -146,6 +181,7 @@ class Config(Section):
     engine: EngineSection = EngineSection()
     memory: MemorySection = MemorySection()
     workers: WorkersSection = WorkersSection()
+    recycle: RecycleSection = RecycleSection()
     dispatch: DispatchSection = DispatchSection()
     media: MediaSection = MediaSection()
     sampling: SamplingSection = SamplingSection()

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gemmad.config.paths import Paths, make_private
+from gemmad.daemon.loading import LoadingShow, is_loading
 from gemmad.daemon.notify import Notifier
 from gemmad.logs import get_logger
+from gemmad.supervisor.wishes import WorkerStatus
 
 STARTING_LOOK_SECONDS = 0.1
 LOOK_SECONDS = 5.0
@@ -44,27 +46,33 @@ async def announce(
     notifier: Notifier,
     *,
     on_ready: Callable[[], None],
+    workers: Callable[[], Sequence[WorkerStatus]] = tuple,
     look_seconds: float = LOOK_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Follow the daemon's state until cancelled; `on_ready` is called once, when it is first ready."""
+    """Follow the daemon's state until cancelled; `on_ready` is called once, when it is first ready. Workers that load
+    are shown on standard error."""
     was, has_been_ready, ask_again_at = "", False, clock()
     pause = min(look_seconds, (notifier.watchdog_seconds or look_seconds) / 3)
-    while True:
-        now = state()
-        if now == "ready" and not has_been_ready:
-            has_been_ready = True
-            notifier.ready("serving")
-            on_ready()
-        elif now != was:
-            notifier.status(now)
-        was = now
-        if not has_been_ready and clock() >= ask_again_at:
-            notifier.extend_timeout(PATIENCE_SECONDS)
-            ask_again_at = clock() + PATIENCE_SECONDS / 3
-        if notifier.watchdog_seconds:
-            notifier.watchdog()
-        await asyncio.sleep(pause if has_been_ready else min(pause, STARTING_LOOK_SECONDS))
+    with contextlib.closing(LoadingShow(sys.stderr)) as show:
+        while True:
+            now, seen = state(), workers()
+            show.look(seen)
+            if now == "ready" and not has_been_ready:
+                has_been_ready = True
+                show.close()  # what comes now is for people, too
+                notifier.ready("serving")
+                on_ready()
+            elif now != was:
+                notifier.status(now)
+            was = now
+            if not has_been_ready and clock() >= ask_again_at:
+                notifier.extend_timeout(PATIENCE_SECONDS)
+                ask_again_at = clock() + PATIENCE_SECONDS / 3
+            if notifier.watchdog_seconds:
+                notifier.watchdog()
+            busy = not has_been_ready or any(is_loading(worker) for worker in seen)
+            await asyncio.sleep(min(pause, STARTING_LOOK_SECONDS) if busy else pause)
 
 
 def print_hints(url: str, *, model: str, prompt: str = "Count to 10.") -> None:

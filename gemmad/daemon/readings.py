@@ -20,6 +20,7 @@ def reading(
         prompt_tokens=dispatch.counts.prompt_tokens,
         generated_tokens=dispatch.counts.generated_tokens,
         failovers=dispatch.counts.failovers,
+        quarantined=dispatch.counts.quarantined,
         workers=tuple(_worker(worker) for worker in workers),
         config_is_good=config_is_good,
     )
@@ -33,17 +34,12 @@ def _worker(status: WorkerStatus) -> WorkerReading:
         name=status.name,
         state=status.state.value,
         starts=status.life,
-        kv_usage_ratio=_kv_usage(status),
+        kv_usage_ratio=status.kv_usage,
         preemptions=load.preemptions,
+        prompt_tokens=load.prompt_tokens,
+        cached_tokens=load.cached_tokens,
         host_rss_bytes=load.host_rss_bytes,
         device_bytes=load.device_bytes,
+        device_segments=load.device_segments,
+        planned_bytes=sum(row.planned_bytes for row in status.memory) if status.device != "cpu" else 0,
     )
-
-
-def _kv_usage(status: WorkerStatus) -> float | None:
-    """Of the fuller of the two page pools."""
-    load, capacity = status.load, status.capacity
-    if load is None or capacity is None:
-        return None
-    full = load.full_pages_used / max(1, capacity.full_pages)
-    return max(full, load.sliding_pages_used / max(1, capacity.sliding_pages))

@@ -11,7 +11,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,27 @@ from gemmad.api.health import Health
 from gemmad.api.services import Served, Services
 from gemmad.config.load import Loaded
 from gemmad.config.paths import Paths
-from gemmad.config.schema import Config
-from gemmad.daemon.announce import address_file, announce, print_hints
+from gemmad.daemon.announce import announce, print_hints
+from gemmad.daemon.control import control_socket
 from gemmad.daemon.notify import Notifier
 from gemmad.daemon.readings import reading
 from gemmad.daemon.reload import Current, Reloader
 from gemmad.daemon.server import FLUSH_SECONDS, HttpServer
+from gemmad.daemon.settings import engine_settings
 from gemmad.daemon.sockets import AddressTakenError, Listening, listen
 from gemmad.dispatch.dispatcher import Dispatcher
 from gemmad.errors import CheckpointError, ConfigError
-from gemmad.generation import EngineSettings
 from gemmad.media.pool import MediaPool
 from gemmad.media.spec import ImageSpec
 from gemmad.metrics import Metrics, Reading
-from gemmad.supervisor.gpus import seats
+from gemmad.supervisor.caches import compile_caches
+from gemmad.supervisor.gpus import Gpus, find_gpus
 from gemmad.supervisor.pool import Pool, State
-from gemmad.supervisor.seat import Seat
+from gemmad.supervisor.process import Process
+from gemmad.supervisor.seating import Seating
+from gemmad.supervisor.watch import GpuWatch, in_thread
 from gemmad.supervisor.wishes import WorkerStatus
+from gemmad.supervisor.zygote import Zygote
 from gemmad.text.checkpoint import TextModel
 from gemmad.text.files import read_model_config
 
@@ -65,24 +70,36 @@ def run(loaded: Loaded, *, paths: Paths, hints: bool = False, worker_command: Se
     except AddressTakenError as error:
         log.error("cannot listen", reason=str(error))  # noqa: TRY400 - the reason says it all
         return EXIT_TRY_AGAIN
-    with listening, address_file(paths, listening.url), asyncio.Runner() as runner:
+    with listening, compile_caches(paths.cache_dir, os.environ) as caches, asyncio.Runner() as runner:
         log.info("listening", url=listening.url)
-        return runner.run(_serve(loaded, listening, hints=hints, worker_command=worker_command))
+        options = {"paths": paths, "hints": hints, "worker_command": worker_command, "worker_env": caches}
+        return runner.run(_serve(loaded, listening, **options))
 
 
-async def _serve(loaded: Loaded, listening: Listening, *, hints: bool, worker_command: Sequence[str]) -> int:
-    daemon = Daemon(loaded, listening, hints=hints, worker_command=worker_command)
+async def _serve(loaded: Loaded, listening: Listening, **options: Any) -> int:
+    daemon = Daemon(loaded, listening, **options)
     return await daemon.serve()
 
 
 class Daemon:
     """All objects of one daemon. Built inside the event loop."""
 
-    def __init__(self, loaded: Loaded, listening: Listening, *, hints: bool, worker_command: Sequence[str]) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        listening: Listening,
+        *,
+        paths: Paths,
+        hints: bool,
+        worker_command: Sequence[str],
+        worker_env: Mapping[str, str],
+    ) -> None:
+        """`worker_env`: variables of every worker, beside its seat's own."""
         self._loaded = loaded
         self._listening = listening
         self._hints = hints
         self._worker_command = tuple(worker_command)
+        self._worker_env = dict(worker_env)
         self._current = current = Current(loaded.config)
         self._notifier = Notifier(os.environ)
         self._reloader = Reloader(
@@ -94,8 +111,20 @@ class Daemon:
         self._dispatcher = Dispatcher(section=lambda: current.config.dispatch)
         self._served: Served | None = None
         self._pool: Pool | None = None
+        self._zygote = Zygote(
+            partial(Process, self._worker_command),
+            wanted=lambda: self._worker_command == WORKER_COMMAND and current.config.workers.zygote,
+        )
         self._services = self._describe()
         self._http = HttpServer(create_app(self._services), listening.sockets)
+        self._control = control_socket(
+            paths,
+            self._services,
+            url=listening.url,
+            config_path=loaded.path,
+            pool=lambda: self._pool,
+            outcome=lambda: self._reloader.outcome,
+        )
         self._stop = asyncio.Event()
         self._patience: asyncio.Timeout | None = None
         """While stopping: what a second signal cuts short."""
@@ -111,6 +140,7 @@ class Daemon:
             tasks = [group.create_task(work, name=name) for name, work in self._work().items()]
             await self._stop.wait()
             await self._wind_down()
+            await self._control.stop()
             for task in tasks:
                 task.cancel()
         if self._fatal is not None:
@@ -121,10 +151,14 @@ class Daemon:
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         work = {
             "http": self._http.run(),
+            "control": self._control.run(),
             "workers": self._or_give_up(self._run_workers()),
             "model": self._or_give_up(self._run_model()),
+            "zygote": self._zygote.run(),
             "reload": self._reloader.run(),
-            "announce": announce(Health(self._services).state, self._notifier, on_ready=self._note_ready),
+            "announce": announce(
+                Health(self._services).state, self._notifier, on_ready=self._note_ready, workers=self._workers
+            ),
         }
         if self._loaded.path is not None:
             work["watch"] = self._watch(self._loaded.path)
@@ -134,13 +168,17 @@ class Daemon:
 
     async def _run_workers(self) -> None:
         config = self._current.config
-        found = await asyncio.to_thread(seats, config.engine.device, config.workers)  # NVML may take its time
+        seating = Seating(config.engine.device, config.workers, env=self._worker_env)
+        watch = GpuWatch(partial(in_thread, find_gpus), seats_after=seating.settle)
+        seats = seating.settle(await watch.look() if seating.on_gpus else Gpus(()))
         self._pool = Pool(
-            found,
+            seats,
             section=lambda: self._current.config.workers,
+            recycle=lambda: self._current.config.recycle,
             settings=lambda seat: engine_settings(self._current.config, seat),
             listener=self._dispatcher,
-            command=self._worker_command,
+            spawn=self._zygote,
+            watch=watch if seating.on_gpus else None,
         )
         await self._pool.run()
 
@@ -175,6 +213,7 @@ class Daemon:
             self._stop.set()
 
     def _note_ready(self) -> None:
+        self._zygote.begin()
         name = self._services.names()[0]
         log.info("ready", url=self._listening.url, model=name)
         if self._hints:
@@ -253,27 +292,6 @@ class Daemon:
             self._workers(),
             config_is_good=outcome is None or outcome.ok,
         )
-
-
-def engine_settings(config: Config, seat: Seat) -> EngineSettings:
-    """What the worker on this seat is to build. Workers on one GPU share its memory evenly."""
-    assert config.model.path is not None
-    per_gpu = config.workers.per_gpu if seat.gpu is not None else 1
-    return EngineSettings(
-        checkpoint=str(config.model.path.absolute()),
-        device=seat.device,
-        dtype=config.engine.dtype,
-        max_context=config.engine.max_context,
-        max_sequences=config.engine.max_sequences,
-        max_step_tokens=config.engine.max_step_tokens,
-        page_tokens=config.engine.page_tokens,
-        kv_bytes=config.memory.kv_bytes,
-        memory_fraction=config.memory.fraction / per_gpu,
-        reserve_bytes=config.memory.reserve,
-        cpu_threads=seat.threads,
-        attention=config.engine.attention,
-        prefix_cache=config.engine.prefix_cache,
-    )
 
 
 def _require_checkpoint(folder: Path | None) -> Path:

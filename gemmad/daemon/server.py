@@ -27,12 +27,14 @@ LOOK_SECONDS = 0.02
 
 
 class HttpServer:
-    """Serves `app` on sockets that listen already."""
+    """Serves `app` on sockets that listen already. `protocol` speaks for each connection."""
 
-    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, app: ASGIApp, sockets: Sequence[socket.socket], *, protocol: type[H11Protocol] | None = None
+    ) -> None:
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=protocol or HttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -103,7 +105,7 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
 
-class _Protocol(H11Protocol):
+class HttpProtocol(H11Protocol):
     """Bytes that are no HTTP are answered in OpenAI's shape too."""
 
     def send_400_response(self, msg: str) -> None:

@@ -49,7 +49,29 @@ class Listening:
 
 def listen(section: ServerSection) -> Listening:
     """Take the address. Raises AddressTakenError, or ConfigError for one that can never be taken."""
-    return _listen_unix(section.uds.absolute()) if section.uds is not None else _listen_tcp(section.host, section.port)
+    if section.uds is not None:
+        return listen_unix(section.uds.absolute(), mode=UDS_MODE, name="server.uds")
+    return _listen_tcp(section.host, section.port)
+
+
+def listen_unix(path: Path, *, mode: int, name: str) -> Listening:
+    """Take a Unix socket that those may connect to whom `mode` lets; `name` is what errors call it. Raises as
+    `listen`."""
+    if len(os.fsencode(path)) > _MAX_UDS_BYTES:
+        raise ConfigError(f"{name}: {path} is longer than the {_MAX_UDS_BYTES} bytes that a socket's name may have")
+    _clear_the_way(path, name)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        path.chmod(mode)  # nobody connects before it listens
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressTakenError(f"another process has just taken {path}") from error
+        raise ConfigError(f"{name}: cannot listen on {path}: {error.strerror}") from error
+    return Listening([sock], f"unix:{path}", uds=path)
 
 
 def _listen_tcp(host: str, port: int) -> Listening:
@@ -103,41 +125,16 @@ def _explain(error: OSError, host: str, port: int) -> GemmadError:
             return AddressTakenError(f"cannot listen on {host} port {port}: {error.strerror}")
 
 
-def _listen_unix(path: Path) -> Listening:
-    if len(os.fsencode(path)) > _MAX_UDS_BYTES:
-        raise ConfigError(f"server.uds: {path} is longer than the {_MAX_UDS_BYTES} bytes that a socket's name may have")
-    _clear_the_way(path)
-    sock = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o777 ^ UDS_MODE)  # from the first moment on; no other thread runs yet
-    try:
-        _bind_unix(sock, path)
-    finally:
-        os.umask(before)
-    return Listening([sock], f"unix:{path}", uds=path)
-
-
-def _bind_unix(sock: socket.socket, path: Path) -> None:
-    try:
-        sock.bind(str(path))
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        if error.errno == errno.EADDRINUSE:
-            raise AddressTakenError(f"another process has just taken {path}") from error
-        raise ConfigError(f"server.uds: cannot listen on {path}: {error.strerror}") from error
-
-
-def _clear_the_way(path: Path) -> None:
+def _clear_the_way(path: Path, name: str) -> None:
     """Remove the socket file of a daemon that is gone. Raises when one lives there, or something else lies there."""
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ConfigError(f"server.uds: {path}: {error.strerror}") from error
+        raise ConfigError(f"{name}: {path}: {error.strerror}") from error
     if not stat.S_ISSOCK(kind):
-        raise ConfigError(f"server.uds: {path} is there and is no socket")
+        raise ConfigError(f"{name}: {path} is there and is no socket")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:

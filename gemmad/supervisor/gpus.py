@@ -1,78 +1,169 @@
-"""The GPUs that NVML shows, and where workers sit. NVML needs no CUDA context, so the daemon stays out of the GPUs."""
+"""The GPUs and MIG slices that NVML shows at one look. Nothing is kept between looks: devices come and go."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
 
 from msgspec import Struct
 
-from gemmad.config.schema import WorkersSection
-from gemmad.errors import ConfigError
-from gemmad.logs import get_logger
-from gemmad.supervisor.seat import Seat
+from gemmad.supervisor.nvml import Nvml, NVMLDevice, load_nvml
 
-log = get_logger("gemmad.supervisor")
+NVIDIA = "0x10de"
+DISPLAY_CLASS = "0x03"
+"""The PCI class of graphics cards and of accelerators without an output."""
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+
+
+class Holder(Struct, frozen=True):
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    """0 where another container hides it."""
+    name: str
+    used_bytes: int | None
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})" + (f" {in_gib(self.used_bytes)}" if self.used_bytes else "")
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
-    """One GPU as NVML shows it."""
+    """One GPU, or one slice of a GPU in MIG mode, which then cannot be used as a whole."""
 
     index: int
-    """In the order of the PCI bus, as nvidia-smi counts."""
+    """Of the GPU, in the order of the PCI bus, as nvidia-smi counts."""
+    mig: int | None = None
+    """Of a slice, among those of its GPU."""
     uuid: str
+    """What CUDA_VISIBLE_DEVICES takes."""
+    parent_uuid: str | None = None
+    """Of a slice: its GPU's."""
     name: str
-    pci_bus_id: str
-    numa_node: int | None
-    total_bytes: int | None
+    total_bytes: int | None = None
     """None where the GPU shares the host's memory and NVML does not count it."""
-    used_bytes: int | None
+    used_bytes: int | None = None
+    cpus: tuple[int, ...] = ()
+    """The processors of its NUMA node; none where nobody knows."""
+    holders: tuple[Holder, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """0, or 0:1 for a slice."""
+        return str(self.index) if self.mig is None else f"{self.index}:{self.mig}"
+
+    @property
+    def free_bytes(self) -> int | None:
+        """None where it is not counted."""
+        if self.total_bytes is None or self.used_bytes is None:
+            return None
+        return self.total_bytes - self.used_bytes
 
 
 class Gpus(Struct, frozen=True):
-    """What was found, and in words why something was not."""
+    """What one look found, and in words why something was not."""
 
     found: tuple[Gpu, ...]
     problem: str | None = None
+    may_come: bool = False
+    """Where none was found: whether there is a driver and a card, so that one may still turn up."""
+
+    def find(self, uuid: str) -> Gpu | None:
+        """The one with this UUID."""
+        return next((gpu for gpu in self.found if gpu.uuid == uuid), None)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{gpu.label} ({gpu.uuid})" for gpu in self.found) or "none"
 
 
-def _load_nvml() -> Any:
-    import pynvml
+def find_gpus(load: Callable[[], Nvml] = load_nvml, *, pci_devices: Path = PCI_DEVICES) -> Gpus:
+    """Every GPU and slice that answers. A missing library or driver is no error: `problem` says why there are none.
 
-    return pynvml
-
-
-def find_gpus(load_nvml: Callable[[], Any] = _load_nvml) -> Gpus:
-    """Every GPU that answers. A missing library or driver is no error: there are no GPUs, and `problem` says why."""
+    It may take its time, or never return while the driver hangs: call it in a thread that nobody waits for at the end.
+    """
     try:
-        nvml = load_nvml()
+        nvml = load()
     except ImportError as error:
-        return Gpus(found=(), problem=f"the package nvidia-ml-py cannot be imported: {error}")
+        return Gpus((), f"the package nvidia-ml-py cannot be imported: {error}")
     try:
         nvml.nvmlInit()
+    except nvml.NVMLError_LibraryNotFound as error:
+        return Gpus((), f"no NVIDIA driver is installed: {error}")
     except nvml.NVMLError as error:
-        return Gpus(found=(), problem=f"no NVIDIA driver answers: {error}")
+        return Gpus((), f"no NVIDIA driver answers: {error}", may_come=has_card(pci_devices))
     try:
-        found: list[Gpu] = []
         problems: list[str] = []
-        for index in range(nvml.nvmlDeviceGetCount()):
-            try:
-                found.append(_describe(nvml, index))
-            except nvml.NVMLError as error:
-                problems.append(f"GPU {index} does not answer: {error}")
-        return Gpus(found=tuple(found), problem="; ".join(problems) or None)
+        found = tuple(gpu for index in range(nvml.nvmlDeviceGetCount()) for gpu in _describe(nvml, index, problems))
     except nvml.NVMLError as error:
-        return Gpus(found=(), problem=f"the NVIDIA driver does not count its GPUs: {error}")
+        return Gpus((), f"the NVIDIA driver does not count its GPUs: {error}", may_come=has_card(pci_devices))
     finally:
         nvml.nvmlShutdown()
+    may_come = bool(problems) or (not found and has_card(pci_devices))
+    return Gpus(found, "; ".join(problems) or None, may_come)
 
 
-def _describe(nvml: Any, index: int) -> Gpu:
-    device = nvml.nvmlDeviceGetHandleByIndex(index)
-    pci_bus_id = _text(nvml.nvmlDeviceGetPciInfo(device).busId)
+def has_card(pci_devices: Path = PCI_DEVICES) -> bool:
+    """Whether an NVIDIA card sits on the PCI bus, with or without its driver."""
+
+    def read(path: Path) -> str:
+        try:
+            return path.read_text().strip()
+        except OSError:
+            return ""
+
+    return any(
+        read(vendor) == NVIDIA and read(vendor.with_name("class")).startswith(DISPLAY_CLASS)
+        for vendor in pci_devices.glob("*/vendor")
+    )
+
+
+def in_gib(count: int) -> str:
+    """Bytes as people read them."""
+    return f"{count / (1 << 30):.1f} GiB"
+
+
+def _describe(nvml: Nvml, index: int, problems: list[str]) -> Iterator[Gpu]:
+    """The GPU, or its slices; none, and a problem more, if it does not answer."""
+    try:
+        device = nvml.nvmlDeviceGetHandleByIndex(index)
+        if not _in_mig_mode(nvml, device):
+            yield _read(nvml, device, index=index, cpus=_cpus(nvml, device))
+            return
+        slices = list(_slices(nvml, device, index))
+        if not slices:
+            problems.append(f"GPU {index} is in MIG mode and has no slices")
+        yield from slices
+    except nvml.NVMLError as error:
+        problems.append(f"GPU {index} does not answer: {error}")
+
+
+def _slices(nvml: Nvml, device: NVMLDevice, index: int) -> Iterator[Gpu]:
+    parent_uuid = _text(nvml.nvmlDeviceGetUUID(device))
+    cpus = _cpus(nvml, device)
+    for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(device)):
+        try:
+            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, place)
+        except nvml.NVMLError:  # nothing at this place
+            continue
+        yield _read(nvml, part, index=index, mig=place, parent_uuid=parent_uuid, cpus=cpus)
+
+
+def _in_mig_mode(nvml: Nvml, device: NVMLDevice) -> bool:
+    try:
+        return bool(nvml.nvmlDeviceGetMigMode(device)[0])
+    except nvml.NVMLError:  # a GPU without it
+        return False
+
+
+def _read(
+    nvml: Nvml,
+    device: NVMLDevice,
+    *,
+    index: int,
+    cpus: tuple[int, ...],
+    mig: int | None = None,
+    parent_uuid: str | None = None,
+) -> Gpu:
     total_bytes = used_bytes = None
     try:
         memory = nvml.nvmlDeviceGetMemoryInfo(device)
@@ -81,92 +172,39 @@ def _describe(nvml: Any, index: int) -> Gpu:
         pass
     return Gpu(
         index=index,
+        mig=mig,
         uuid=_text(nvml.nvmlDeviceGetUUID(device)),
+        parent_uuid=parent_uuid,
         name=_text(nvml.nvmlDeviceGetName(device)),
-        pci_bus_id=pci_bus_id,
-        numa_node=_numa_node(pci_bus_id),
         total_bytes=total_bytes,
         used_bytes=used_bytes,
+        cpus=cpus,
+        holders=_holders(nvml, device),
     )
 
 
-def _numa_node(pci_bus_id: str, sysfs: Path = Path("/sys/bus/pci/devices")) -> int | None:
-    domain, _, rest = pci_bus_id.lower().partition(":")  # NVML writes the domain with 8 digits, sysfs with 4
+def _cpus(nvml: Nvml, device: NVMLDevice) -> tuple[int, ...]:
     try:
-        node = int((sysfs / f"{domain[-4:]}:{rest}" / "numa_node").read_text())
-    except (OSError, ValueError):
-        return None
-    return node if node >= 0 else None
+        words = nvml.nvmlDeviceGetCpuAffinity(device, ((os.cpu_count() or 1) + 63) // 64)
+    except nvml.NVMLError:
+        return ()
+    return tuple(64 * number + bit for number, word in enumerate(words) for bit in range(64) if int(word) >> bit & 1)
+
+
+def _holders(nvml: Nvml, device: NVMLDevice) -> tuple[Holder, ...]:
+    try:
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses(device)
+    except nvml.NVMLError:
+        return ()
+    return tuple(Holder(each.pid, _process_name(each.pid), each.usedGpuMemory) for each in processes)
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "a process of another container"
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def select_gpus(gpus: Sequence[Gpu], wanted: Literal["all"] | Sequence[str]) -> tuple[Gpu, ...]:
-    """GPUs by index or UUID (or its beginning, as nvidia-smi takes it). Raises ConfigError naming what is not there."""
-    if wanted == "all":
-        return tuple(gpus)
-    chosen: list[Gpu] = []
-    for name in wanted:
-        matches = [gpu for gpu in gpus if name == str(gpu.index) or gpu.uuid == name]
-        if not matches and name.startswith(("GPU-", "MIG-")):
-            matches = [gpu for gpu in gpus if gpu.uuid.startswith(name)]
-        if len(matches) != 1:
-            known = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus) or "none"
-            raise ConfigError(f"workers.gpus: there is no GPU {name!r}; found: {known}")
-        if matches[0] not in chosen:
-            chosen.append(matches[0])
-    return tuple(chosen)
-
-
-def seats(
-    device: Literal["auto", "cpu", "cuda"],
-    section: WorkersSection,
-    *,
-    find: Callable[[], Gpus] = find_gpus,
-    cores: int | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> tuple[Seat, ...]:
-    """Where workers sit: `per_gpu` on each selected GPU, or `count` on the CPU.
-
-    With `gpus = "all"` a CUDA_VISIBLE_DEVICES that the daemon was started with holds. Raises ConfigError when GPUs are
-    asked for by name, or with `cuda`, and are not there.
-    """
-    if device == "cpu":
-        return _cpu_seats(section, cores or usable_cores())
-    gpus = find()
-    if gpus.problem and (gpus.found or device == "cuda"):
-        log.warning("GPUs missing", problem=gpus.problem)
-    wanted = section.gpus
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if wanted == "all" and visible is not None:
-        wanted = tuple(name.strip() for name in visible.split(",") if name.strip() not in {"", "-1", "NoDevFiles"})
-    chosen = select_gpus(gpus.found, wanted)
-    if chosen:
-        return tuple(_gpu_seat(gpu, number, section.per_gpu) for gpu in chosen for number in range(section.per_gpu))
-    if device == "cuda":
-        raise ConfigError(f"engine.device is cuda, and there is no GPU: {gpus.problem or 'none was selected'}")
-    log.info("no GPU, computing on the CPU", problem=gpus.problem)
-    return _cpu_seats(section, cores or usable_cores())
-
-
-def _gpu_seat(gpu: Gpu, number: int, per_gpu: int) -> Seat:
-    name = f"gpu{gpu.index}" if per_gpu == 1 else f"gpu{gpu.index}.{number}"
-    return Seat(name=name, device="cuda:0", env={"CUDA_VISIBLE_DEVICES": gpu.uuid}, gpu=gpu.uuid)
-
-
-def _cpu_seats(section: WorkersSection, cores: int) -> tuple[Seat, ...]:
-    threads = section.cpu_threads or max(1, cores // section.count)
-    env = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
-    return tuple(Seat(name=f"cpu{number}", device="cpu", env=env, threads=threads) for number in range(section.count))
-
-
-def usable_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that this process may keep busy: its affinity, or the container's quota where that is less."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cgroup.read_text().split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup v2 here, or "max"
-        return cores

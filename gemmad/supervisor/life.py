@@ -7,21 +7,18 @@ its actor, which alone decides.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, assert_never
+from collections.abc import Callable, Sequence
+from typing import assert_never
 
 from msgspec import Struct
 
 from gemmad.errors import ProtocolError
-from gemmad.generation import EngineLoad, EngineSettings
+from gemmad.generation import EngineLoad, EngineSettings, MemoryRow
 from gemmad.logs import get_logger
+from gemmad.planning.table import memory_fields
 from gemmad.protocol.channel import AsyncChannel
 from gemmad.protocol.messages import (
-    EXIT_ASKED,
-    EXIT_DEVICE_LOST,
-    EXIT_SETTINGS,
     PROTOCOL_VERSION,
     Configure,
     Dying,
@@ -31,9 +28,15 @@ from gemmad.protocol.messages import (
     Ready,
     Rejected,
     Stepped,
+    Submit,
+    ToWorker,
 )
+from gemmad.supervisor.child import Spawn
+from gemmad.supervisor.ending import Evidence
+from gemmad.supervisor.hostmemory import MemoryWatch
 from gemmad.supervisor.listener import Listener, Verdict, WorkerHandle
-from gemmad.supervisor.process import explain_exit, worker_environment
+from gemmad.supervisor.output import relay
+from gemmad.supervisor.process import worker_environment
 from gemmad.supervisor.restart import Fault
 from gemmad.supervisor.seat import Seat
 
@@ -66,33 +69,6 @@ Report = Said | HungUp | Exited
 """What reaches the actor's inbox about a life, which it names."""
 
 
-class Child(Protocol):
-    """What a life needs of its process: a real one, or one that a test plays."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def terminate(self) -> None: ...
-
-    def kill(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Spawn(Protocol):
-    """Starts a program, as `Process` does."""
-
-    def __call__(
-        self,
-        command: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        socket_fd: int,
-        on_line: Callable[[str], None],
-        on_exit: Callable[[int], None],
-    ) -> Child: ...
-
-
 class Life:
     """Begins with its construction, which raises OSError when the program cannot be started, and ends with `close`."""
 
@@ -102,19 +78,27 @@ class Life:
         number: int,
         settings: EngineSettings,
         *,
-        spawn: Callable[..., Child],
+        spawn: Spawn,
         listener: Listener,
         report: Callable[[Report], None],
         clock: Callable[[], float],
+        watch_memory: Callable[[int], MemoryWatch] = MemoryWatch,
     ) -> None:
         self.number = number
         self.started_at = self.heard_at = clock()
         self.stage: str | None = None
         self.fraction: float | None = None
         self.load: EngineLoad | None = None
+        self.baseline_bytes: int | None = None
+        """What it held of its device when it was ready."""
+        self.requests = 0
+        """That it was handed."""
+        self.memory: tuple[MemoryRow, ...] = ()
+        """Its plan as it came out; known when it is ready."""
         # the actor's notes
         self.handle: WorkerHandle | None = None
         """What the listener knows it by: from ready to gone."""
+        self.ready_at: float | None = None
         self.drain_until: float | None = None
         self.asked = False
         """It was told to exit, or its end is wanted anyway: however it ends, that is no fault."""
@@ -122,6 +106,10 @@ class Life:
         """SIGTERM was sent."""
         self.doom: Fault | None = None
         """What is known against it before its exit."""
+        self.from_outside = False
+        """Somebody had stopped it."""
+        self.short: str | None = None
+        """It was begun though its GPU's memory was not free, in words."""
         self.hung_up = False
         self.exit_code: int | None = None
         self.exited_at: float | None = None
@@ -135,8 +123,9 @@ class Life:
         self._last_line = ""
         self._unjudged: WorkerHandle | None = None
         self._begin(settings, spawn)
+        self.host_memory = watch_memory(self.process.pid)
 
-    def _begin(self, settings: EngineSettings, spawn: Callable[..., Child]) -> None:
+    def _begin(self, settings: EngineSettings, spawn: Spawn) -> None:
         ours, theirs = socket.socketpair()
         try:
             self.process = spawn(
@@ -150,6 +139,8 @@ class Life:
             raise
         finally:
             theirs.close()
+        if self._seat.cpus:
+            self.process.pin(self._seat.cpus)
         self.channel: AsyncChannel[FromWorker] = AsyncChannel(
             ours,
             FromWorker,
@@ -172,7 +163,11 @@ class Life:
 
     def announce(self, ready: Ready) -> None:
         """From here on the listener knows it."""
-        self.handle = WorkerHandle(self._seat.name, life=self.number, capacity=ready.capacity, send=self.channel.send)
+        self.memory = ready.memory
+        if ready.memory:
+            log.info("worker memory", worker=self._seat.name, life=self.number, **memory_fields(ready.memory))
+        self.ready_at = self._clock()
+        self.handle = WorkerHandle(self._seat.name, life=self.number, capacity=ready.capacity, send=self._send)
         self._listener.worker_ready(self.handle, ready)
 
     def dismiss(self, reason: str) -> None:
@@ -188,17 +183,23 @@ class Life:
             handle, self._unjudged = self._unjudged, None
             self._listener.worker_judged(handle, verdict, reason)
 
-    def explain(self) -> str:
-        """Why it is gone, in words."""
+    def evidence(self) -> Evidence:
+        """What is known of it, once its exit is."""
         assert self.exit_code is not None
-        how = explain_exit(self.exit_code)
-        if self.exit_code == EXIT_ASKED and self.doom is None:
-            return "exited as asked" if self.asked or self.draining else "exited though nobody asked it to"
-        if self.doom is None:
-            return f"{how}: {self._last_line}" if self.exit_code > 0 and self._last_line else how
-        if self.exit_code in {-signal.SIGKILL, -signal.SIGTERM, EXIT_ASKED, EXIT_SETTINGS, EXIT_DEVICE_LOST}:
-            return self.doom.reason
-        return f"{self.doom.reason}; {how}"
+        return Evidence(
+            exit_code=self.exit_code,
+            asked=self.asked,
+            draining=self.draining,
+            doom=self.doom,
+            from_outside=self.from_outside,
+            starved=self.host_memory.explain(),
+            short=self.short,
+            last_line=self._last_line,
+        )
+
+    def _send(self, message: ToWorker, fds: Sequence[int]) -> None:
+        self.requests += isinstance(message, Submit)
+        self.channel.send(message, fds)
 
     def _hear(self, message: FromWorker) -> None:
         self.heard_at = self._clock()
@@ -210,6 +211,8 @@ class Life:
                         self._listener.worker_said(self.handle, message)
                 case Heartbeat(load):
                     self.load = load
+                    if self.baseline_bytes is None and self._was_ready:
+                        self.baseline_bytes = load.device_bytes
                     if self.handle is not None:
                         self._listener.worker_load(self.handle, load)
                 case Loading(stage=stage, fraction=fraction):
@@ -243,5 +246,4 @@ class Life:
         self._report(HungUp(self.number, reason, broken=True))
 
     def _print_line(self, line: str) -> None:
-        self._last_line = line
-        log.info("worker output", worker=self._seat.name, life=self.number, line=line)
+        self._last_line = relay(line, worker=self._seat.name, life=self.number)

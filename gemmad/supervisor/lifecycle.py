@@ -15,8 +15,11 @@ Three rules keep races out:
   Recycles, changed settings and crashes are therefore one path.
 
 `READY` means that it has served: its warm-up ran. `LEAVE` is a worker that says or shows that it goes by itself; its
-exit, which tells why, is on its way. In `STOPPING` and `KILLING` nothing that it says counts any more, and its requests
-have already gone elsewhere.
+exit, which tells why, is on its way. In `STOPPING`, `HUNG` and `KILLING` nothing that it says counts any more, and its
+requests have already gone elsewhere.
+
+During a renewal a seat has two workers for a while: the one that sits there, and the one that will. Each moves by this
+table on its own.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ class State(enum.Enum):
 
     STOPPED = "stopped"
     """No process, and none is wanted until someone says so."""
+    WAITING = "waiting"
+    """It is wanted, and its GPU, or memory on it, is not there yet; no process."""
     STARTING = "starting"
     """A process loads; every sign of life prolongs its time."""
     READY = "ready"
@@ -39,6 +44,8 @@ class State(enum.Enum):
     """It finishes what it has and gets nothing new."""
     STOPPING = "stopping"
     """It was told to exit, or goes by itself."""
+    HUNG = "hung"
+    """It was silent for too long and writes its stacks into the log, if it still can."""
     KILLING = "killing"
     """SIGKILL was sent; the kernel has the word."""
     BACKOFF = "backoff"
@@ -50,6 +57,8 @@ class State(enum.Enum):
 class Event(enum.Enum):
     """What makes a worker move."""
 
+    WAIT = "wait"
+    """Its next life is wanted, on a GPU that has to be looked at first."""
     START = "start"
     """A process was spawned for its next life."""
     SERVED = "served"
@@ -58,6 +67,8 @@ class Event(enum.Enum):
     STOP = "stop"
     LEAVE = "leave"
     """It hung up, or said its last words."""
+    HANG = "hang"
+    """It gave no sign of life for too long."""
     KILL = "kill"
     """It hung, overran a deadline or broke the protocol."""
     ENDED = "ended"
@@ -78,10 +89,14 @@ class IllegalMoveError(AssertionError):
 TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
     {
         (State.STOPPED, Event.START): State.STARTING,
+        (State.STOPPED, Event.WAIT): State.WAITING,
+        (State.WAITING, Event.START): State.STARTING,
+        (State.WAITING, Event.STOP): State.STOPPED,
         # -- loading
         (State.STARTING, Event.SERVED): State.READY,
         (State.STARTING, Event.STOP): State.STOPPING,
         (State.STARTING, Event.LEAVE): State.STOPPING,
+        (State.STARTING, Event.HANG): State.HUNG,
         (State.STARTING, Event.KILL): State.KILLING,
         (State.STARTING, Event.CRASHED): State.BACKOFF,
         (State.STARTING, Event.GAVE_UP): State.FAILED,
@@ -89,12 +104,14 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.READY, Event.DRAIN): State.DRAINING,
         (State.READY, Event.STOP): State.STOPPING,
         (State.READY, Event.LEAVE): State.STOPPING,
+        (State.READY, Event.HANG): State.HUNG,
         (State.READY, Event.KILL): State.KILLING,
         (State.READY, Event.CRASHED): State.BACKOFF,
         (State.READY, Event.GAVE_UP): State.FAILED,
         # -- finishing
         (State.DRAINING, Event.STOP): State.STOPPING,
         (State.DRAINING, Event.LEAVE): State.STOPPING,
+        (State.DRAINING, Event.HANG): State.HUNG,
         (State.DRAINING, Event.KILL): State.KILLING,
         (State.DRAINING, Event.ENDED): State.STOPPED,
         (State.DRAINING, Event.CRASHED): State.BACKOFF,
@@ -104,18 +121,24 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.STOPPING, Event.ENDED): State.STOPPED,
         (State.STOPPING, Event.CRASHED): State.BACKOFF,
         (State.STOPPING, Event.GAVE_UP): State.FAILED,
+        (State.HUNG, Event.KILL): State.KILLING,
+        (State.HUNG, Event.ENDED): State.STOPPED,
+        (State.HUNG, Event.CRASHED): State.BACKOFF,
+        (State.HUNG, Event.GAVE_UP): State.FAILED,
         (State.KILLING, Event.ENDED): State.STOPPED,
         (State.KILLING, Event.CRASHED): State.BACKOFF,
         (State.KILLING, Event.GAVE_UP): State.FAILED,
         # -- waiting for the next life
         (State.BACKOFF, Event.START): State.STARTING,
+        (State.BACKOFF, Event.WAIT): State.WAITING,
         (State.BACKOFF, Event.STOP): State.STOPPED,
         (State.FAILED, Event.START): State.STARTING,
+        (State.FAILED, Event.WAIT): State.WAITING,
         (State.FAILED, Event.STOP): State.STOPPED,
     }
 )
 
-AT_REST = frozenset({State.STOPPED, State.BACKOFF, State.FAILED})
+AT_REST = frozenset({State.STOPPED, State.WAITING, State.BACKOFF, State.FAILED})
 """No process is there."""
 SPEAKING = frozenset({State.STARTING, State.READY, State.DRAINING})
 """What the process says counts."""

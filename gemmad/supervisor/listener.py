@@ -11,7 +11,8 @@ from gemmad.protocol.messages import Ready, Rejected, Stepped, ToWorker
 
 
 class WorkerHandle:
-    """One life of one worker, from its `worker_ready` to its `worker_gone`. Compared by identity."""
+    """One life of one worker, from its `worker_ready` to its `worker_gone`. Compared by identity: while a worker is
+    renewed there may be two of its name, the one that leaves and the next."""
 
     __slots__ = ("_send", "capacity", "life", "name")
 

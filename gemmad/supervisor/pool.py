@@ -1,36 +1,47 @@
 """All workers of the daemon: who is wanted, and that who is wanted runs.
 
-The pool holds no state of a worker; it holds wishes. `reconcile` turns them into requests to the actors and may be
-called at any time, by anyone, as often as they like.
+The pool holds no state of a worker; it holds places, and wishes. `reconcile` turns them into requests to the actors and
+may be called at any time, by anyone, as often as they like.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import sys
-import time
+import contextlib
+import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
-from gemmad.config.schema import WorkersSection
+import msgspec
+
+from gemmad.config.schema import RecycleSection, WorkersSection
+from gemmad.errors import ConfigError
 from gemmad.generation import EngineSettings
-from gemmad.supervisor.life import Spawn
-from gemmad.supervisor.lifecycle import State
+from gemmad.logs import get_logger
+from gemmad.supervisor.child import Spawn
+from gemmad.supervisor.gpus import Gpus
+from gemmad.supervisor.lifecycle import AT_REST, State
 from gemmad.supervisor.listener import Listener, Outlook, WorkerHandle
-from gemmad.supervisor.process import Process
+from gemmad.supervisor.place import Place
+from gemmad.supervisor.renewal import Renewals
+from gemmad.supervisor.room import fits_beside
 from gemmad.supervisor.seat import Seat
-from gemmad.supervisor.wishes import Drain, Restart, Retire, Start, Stop, WorkerStatus
+from gemmad.supervisor.surroundings import Host, Surroundings
+from gemmad.supervisor.watch import GpuWatch, Urgency
+from gemmad.supervisor.wishes import Looked, WorkerStatus
 from gemmad.supervisor.worker import Worker
 
 __all__ = ["Listener", "Outlook", "Pool", "Seat", "State", "WorkerHandle", "WorkerStatus"]
 
 DRAIN_SECONDS = 600.0
 """How long a worker may finish what it has; then its requests go on elsewhere."""
+RECENT_SECONDS = 3.0
+"""How old a look at a GPU may be when its memory is counted on; never older than the life that serves there."""
+
+log = get_logger("gemmad.supervisor")
 
 
 class Pool:
-    """One actor for each seat, under one TaskGroup."""
+    """One place for each seat, under one TaskGroup."""
 
     def __init__(
         self,
@@ -39,88 +50,228 @@ class Pool:
         section: Callable[[], WorkersSection],
         settings: Callable[[Seat], EngineSettings],
         listener: Listener,
-        command: Sequence[str] = (sys.executable, "-m", "gemmad.worker"),
-        clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
-        spawn: Spawn = Process,
+        spawn: Spawn,
+        recycle: Callable[[], RecycleSection] = RecycleSection,
+        watch: GpuWatch | None = None,
+        host: Host | None = None,
     ) -> None:
+        """`watch` looks at the GPUs for those who wait, and says which seats there are from then on; without it the
+        seats stay, and nobody waits."""
         self._listener = listener
-        self._held: set[str] = set()
+        self._watch = watch
+        self._host = host = host or Host()
+        self._around = Surroundings(
+            section=section,
+            settings=settings,
+            listener=listener,
+            spawn=spawn,
+            host=host,
+            changed=self.reconcile,
+            looks=watch is not None,
+        )
+        self._places: dict[str, Place] = {}
+        self._former: list[Place] = []
+        """Places that are given up and whose workers are not all gone."""
+        self._renewals = Renewals(
+            self._places,
+            section=recycle,
+            room_beside=self._room_beside,
+            hire_beside=lambda place: self._hire(place, predecessor=place.worker),
+            clock=host.clock,
+            wall=host.wall,
+        )
+        self._seen: tuple[Gpus, float] | None = None
+        self._employed: set[Worker] = set()
+        self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self._over = asyncio.Event()
-        self._running = False
-        self._workers = {
-            seat.name: Worker(
-                seat,
-                section=section,
-                settings=settings,
-                listener=listener,
-                spawn=partial(spawn, command),
-                changed=self.reconcile,
-                clock=clock,
-                chance=chance,
-            )
-            for seat in seats
-        }
+        self._bell = asyncio.Event()
+        self.take_seats(seats)
 
     async def run(self) -> None:
         """Start every worker and keep them alive until `stop`."""
-        self._running = True
         try:
             async with asyncio.TaskGroup() as group:
-                for name, worker in self._workers.items():
-                    group.create_task(worker.run(), name=f"worker {name}")
+                self._group = group
+                for place in self._places.values():
+                    self._employ(place, place.worker)
+                watching = None
+                if self._watch is not None:
+                    watching = group.create_task(self._watch.run(self._looked, self._urgency), name="gpus")
                 self.reconcile()
+                while not self._stopping or self._employed:
+                    self._bell.clear()
+                    pause_seconds = None if self._stopping else self._renewals.step()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause_seconds):
+                            await self._bell.wait()
+                if watching is not None:
+                    watching.cancel()
         finally:
+            self._group = None
             self._over.set()
 
     def reconcile(self) -> None:
         """Start whatever is wanted with the settings of now, let go of what is not, and tell the listener."""
-        for name, worker in self._workers.items():
+        for place in [*self._places.values(), *self._former]:
             if self._stopping:
-                worker.wish(Retire())
-            elif name not in self._held:
-                worker.wish(Start())
-            elif worker.state in {State.BACKOFF, State.FAILED}:
-                worker.wish(Stop())
+                place.retire(0.0)
+            elif self._places.get(place.seat.name) is place:
+                place.want()
+        if self._watch is not None and any(worker.waits_for == "news" for worker in self._workers()):
+            self._watch.ring()
+        self._bell.set()
         self._listener.outlook_changed(self.outlook(), wait_seconds=self.ready_in_seconds())
 
-    def drain(self, name: str, *, grace_seconds: float = DRAIN_SECONDS) -> None:
-        """Let a worker finish and keep it stopped until `resume`. Raises KeyError for a name that nobody has."""
-        self._workers[name].wish(Drain(grace_seconds))
-        self._held.add(name)
+    # --- what operators ask for ---------------------------------------------------------------------------------------
 
-    def resume(self, name: str) -> None:
-        """Want a worker again."""
-        self._held.discard(self._workers[name].seat.name)
+    def drain(self, name: str | None = None, *, grace_seconds: float = DRAIN_SECONDS) -> None:
+        """Let a worker, or all, finish and keep it stopped until `resume`. Raises KeyError for an unknown name."""
+        for place in self._named(name):
+            place.drain(grace_seconds)
         self.reconcile()
 
+    def resume(self, name: str | None = None) -> None:
+        """Want a worker, or all, again. Raises KeyError."""
+        for place in self._named(name):
+            place.held = False
+        self.reconcile()
+
+    def recycle(self, name: str | None = None) -> None:
+        """Renew a worker, or all one after another, so that nobody notices; one that waits for its next life begins it
+        now. Raises KeyError."""
+        for place in self._named(name):
+            if place.worker.state in AT_REST:
+                if not place.held:
+                    place.renew(0.0)
+            else:
+                place.asked = True
+        self._bell.set()
+
     def restart(self, name: str, *, grace_seconds: float = DRAIN_SECONDS) -> None:
-        """Let a worker finish and begin its next life; one that waits for its next life begins it now."""
-        self._workers[name].wish(Restart(grace_seconds))
+        """Let a worker finish and begin its next life then, whoever else is ready; one that waits for its next life
+        begins it now. Raises KeyError."""
+        self._places[name].renew(grace_seconds)
 
     async def stop(self) -> None:
         """Shut down, terminate, kill: when this returns, no worker is left (save one that the kernel holds on to)."""
         self._stopping = True
-        if self._running:
+        if self._group is not None:
             self.reconcile()
             await self._over.wait()
 
+    # --- what there is to see -----------------------------------------------------------------------------------------
+
     def status(self) -> tuple[WorkerStatus, ...]:
         """Every worker, in the order of the seats."""
-        return tuple(worker.status() for worker in self._workers.values())
+        current = self._renewals.current
+        return tuple(
+            msgspec.structs.replace(
+                place.worker.status(),
+                next_recycle_at=self._renewals.next_at(place),
+                last_recycle=place.last_recycle,
+                held=place.held,
+                renewing=place.asked or (current is not None and current.place is place),
+                successor=None if place.heir is None else place.heir.status(),
+                leaving=tuple(worker.status() for worker in place.leaving),
+            )
+            for place in self._places.values()
+        )
 
     def outlook(self) -> Outlook:
         """Whether there is someone to serve a request."""
         if self._stopping:
             return Outlook.NOBODY
-        wanted = [worker for name, worker in self._workers.items() if name not in self._held]
-        if any(worker.state is State.READY for worker in wanted):
+        wanted = [place for place in self._places.values() if not place.held]
+        if any(place.ready() for place in wanted):
             return Outlook.SERVING
-        if all(worker.state is State.FAILED for worker in wanted):
+        if all(place.worker.state is State.FAILED and place.heir is None for place in wanted):
             return Outlook.NOBODY
-        return Outlook.RETURNING if any(worker.served for worker in wanted) else Outlook.LOADING
+        return Outlook.RETURNING if any(place.worker.history.served for place in wanted) else Outlook.LOADING
 
     def ready_in_seconds(self) -> float:
         """A guess of when there is someone, if there is nobody now."""
-        return min((worker.ready_in_seconds() for worker in self._workers.values()), default=0.0)
+        return min((worker.ready_in_seconds() for worker in self._workers()), default=0.0)
+
+    # --- seats and those who sit there --------------------------------------------------------------------------------
+
+    def take_seats(self, seats: Sequence[Seat]) -> None:
+        """From now on there is a worker on each of these, and nowhere else."""
+        before = dict(self._places)
+        self._places.clear()  # it is built anew, in the order of the seats
+        for seat in seats:
+            place = before.get(seat.name)
+            if place is None or place.seat != seat:
+                place = self._open(seat, place)
+            self._places[seat.name] = place
+        for place in before.values():
+            if self._places.get(place.seat.name) is not place and self._group is not None:
+                place.retire(DRAIN_SECONDS)
+                self._former.append(place)
+
+    def _open(self, seat: Seat, before: Place | None) -> Place:
+        place = Place(seat, lives=0 if before is None else before.lives)
+        place.held = before is not None and before.held
+        place.worker = self._hire(place)
+        return place
+
+    def _hire(self, place: Place, *, predecessor: Worker | None = None) -> Worker:
+        worker = Worker(place.seat, self._around, number=place.next_number, predecessor=predecessor)
+        if self._group is not None:
+            self._employ(place, worker)
+        return worker
+
+    def _employ(self, place: Place, worker: Worker) -> None:
+        assert self._group is not None
+        self._employed.add(worker)
+        self._group.create_task(self._live(place, worker), name=f"worker {place.seat.name}")
+
+    async def _live(self, place: Place, worker: Worker) -> None:
+        await worker.run()
+        self._employed.discard(worker)
+        place.leaving.discard(worker)
+        self._former = [former for former in self._former if self._employed.intersection(former.workers())]
+        self.reconcile()
+
+    def _named(self, name: str | None) -> list[Place]:
+        return list(self._places.values()) if name is None else [self._places[name]]
+
+    def _workers(self) -> list[Worker]:
+        return [worker for place in self._places.values() for worker in place.workers()]
+
+    # --- GPUs ---------------------------------------------------------------------------------------------------------
+
+    def _looked(self, gpus: Gpus, at: float) -> None:
+        """News of the GPUs: seats may come and go, and those who wait may begin."""
+        self._seen = (gpus, at)
+        if self._watch is not None and self._watch.seats_after is not None and not self._stopping:
+            try:
+                self.take_seats(self._watch.seats_after(gpus))
+            except ConfigError as error:
+                log.error("seats stay as they are", reason=str(error))  # noqa: TRY400 - the reason says it all
+        for worker in self._workers():
+            if worker.state is State.WAITING:
+                worker.wish(Looked(gpus, at))
+        self.reconcile()
+
+    def _urgency(self) -> Urgency:
+        wants = {worker.waits_for for worker in self._workers()}
+        if wants & {"news", "memory"}:
+            return Urgency.MEMORY
+        return Urgency.MISSING if "gpu" in wants else Urgency.CALM
+
+    def _room_beside(self, place: Place) -> bool | None:
+        """Whether the place's next life fits beside the one that serves; None: ask again, a look is on its way."""
+        tenure = place.worker.tenure(growths=0)
+        rss_bytes = tenure.load.host_rss_bytes if tenure is not None and tenure.load is not None else 0
+        if tenure is None or not fits_beside(rss_bytes=rss_bytes, available_bytes=self._host.available_bytes()):
+            return False
+        if place.seat.gpu is None or self._watch is None:
+            return place.seat.gpu is None
+        age_seconds = math.inf if self._seen is None else self._host.clock() - self._seen[1]
+        if self._seen is None or age_seconds > min(RECENT_SECONDS, tenure.age_seconds):
+            self._watch.ring()
+            return None
+        gpu = self._seen[0].find(place.seat.gpu)
+        needed = None if gpu is None else place.worker.needed_bytes(gpu)
+        return gpu is not None and needed is not None and (gpu.free_bytes or 0) >= needed

@@ -12,15 +12,19 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 from gemmad.protocol.messages import EXIT_ASKED, EXIT_DEVICE_LOST, EXIT_SETTINGS
+from gemmad.supervisor.examine import Condition, condition_of
 
 READ_BYTES = 16 << 10
 """Output taken in one turn of the loop: a program that floods its stderr slows nobody else."""
 LAST_OUTPUT_BYTES = 1 << 20
 """Output that is still read after an exit."""
 MAX_LINE_BYTES = 4096
+DUMP_SIGNAL = signal.SIGUSR1
+"""Upon it a worker writes the stacks of all its threads to its output."""
 REAP_SECONDS = 5.0
 """How long `close` waits for a process that it had to kill."""
 OURS_ALONE = frozenset(
@@ -37,6 +41,16 @@ OURS_ALONE = frozenset(
 """Variables by which the service manager speaks to the daemon, not to its workers."""
 
 
+class Started(Protocol):
+    """As much of a Popen as is needed here."""
+
+    pid: int
+    returncode: int | None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Reap it. Raises subprocess.TimeoutExpired."""
+
+
 class Process:
     """A running program. `on_exit` is called once, from the loop, after the last line went to `on_line`.
 
@@ -51,7 +65,9 @@ class Process:
         socket_fd: int,
         on_line: Callable[[str], None],
         on_exit: Callable[[int], None],
+        popen: Callable[..., Started] = subprocess.Popen,
     ) -> None:
+        """`popen` starts it, or hands over one that has been started."""
         self._on_line = on_line
         self._on_exit = on_exit
         self._lines = LineCutter()
@@ -60,7 +76,7 @@ class Process:
         self._output, their_output = os.pipe()
         try:
             os.set_blocking(self._output, False)
-            self._popen = subprocess.Popen(
+            self._popen = popen(
                 [*command, "--fd", str(socket_fd)],
                 stdin=subprocess.DEVNULL,
                 stdout=their_output,
@@ -89,6 +105,21 @@ class Process:
     def exit_code(self) -> int | None:
         """As subprocess counts: negative is the signal that killed it; None while it runs."""
         return self._popen.returncode
+
+    def pin(self, cpus: Collection[int]) -> None:
+        """Run on these processors only, and take memory beside them; what it starts from now on does so too."""
+        with contextlib.suppress(OSError):  # it is gone, or a cpuset has taken them away
+            os.sched_setaffinity(self.pid, cpus)
+
+    def examine(self) -> Condition | None:
+        """Make it write its stacks, if it can, and tell what the kernel says of it, where that explains a silence."""
+        condition = condition_of(self.pid)
+        if self._popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, DUMP_SIGNAL)
+                if condition is not None and condition.from_outside:
+                    os.kill(self.pid, signal.SIGCONT)  # who is stopped answers nothing
+        return condition
 
     def terminate(self) -> None:
         """SIGTERM to it and everything it started."""

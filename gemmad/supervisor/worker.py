@@ -9,76 +9,61 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import random
-import signal
-import time
 from collections.abc import Callable
-from functools import partial
-from typing import assert_never
+from typing import Literal, assert_never
 
-from gemmad.config.schema import WorkersSection
-from gemmad.generation import EngineSettings
 from gemmad.logs import get_logger
 from gemmad.protocol import messages
 from gemmad.protocol.messages import EXIT_ASKED, EXIT_DEVICE_LOST, EXIT_SETTINGS
 from gemmad.supervisor import wishes
-from gemmad.supervisor.life import Child, Exited, HungUp, Life, Report, Said
+from gemmad.supervisor.deadlines import Alarm, Deadline, Times, next_deadline
+from gemmad.supervisor.ending import judge_end
+from gemmad.supervisor.gate import Gate
+from gemmad.supervisor.gpus import Gpu
+from gemmad.supervisor.history import History
+from gemmad.supervisor.life import Exited, HungUp, Life, Report, Said
 from gemmad.supervisor.lifecycle import AT_REST, SPEAKING, Event, State, after
-from gemmad.supervisor.listener import Listener, Verdict
-from gemmad.supervisor.restart import Fault, FaultKind, Record, Retry, judge, judge_exit
+from gemmad.supervisor.recycle import Tenure
+from gemmad.supervisor.restart import Fault, FaultKind, Retry
+from gemmad.supervisor.room import needed_bytes
 from gemmad.supervisor.seat import Seat
+from gemmad.supervisor.surroundings import Surroundings
 from gemmad.supervisor.wishes import Wish, WorkerStatus
 
 LOOK_SECONDS = 5.0
 """A deadline is looked at again at least so often, so that a changed setting holds for one that is running."""
-LAST_WORDS_SECONDS = 1.0
-"""After an exit, how long what is still in the wire is waited for."""
-UNKILLABLE_SECONDS = 10.0
-"""After SIGKILL; a process that stays hangs in the kernel, most likely in the GPU's driver."""
-UNKNOWN_LOAD_SECONDS = 10.0
-"""How long loading takes, as long as nobody knows."""
 
 log = get_logger("gemmad.supervisor")
 
-Deadline = tuple[float, Callable[[], None]]
-"""When, and what happens then."""
-
 
 class Worker:
-    """One worker. `spawn` starts its program; `changed` is called after every move and every sign of progress."""
+    """One worker. `number` counts the seat's lives; a `predecessor` on the same seat leaves what it has learnt."""
 
     def __init__(
         self,
         seat: Seat,
+        around: Surroundings,
         *,
-        section: Callable[[], WorkersSection],
-        settings: Callable[[Seat], EngineSettings],
-        listener: Listener,
-        spawn: Callable[..., Child],
-        changed: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        number: Callable[[], int],
+        predecessor: Worker | None = None,
     ) -> None:
         self.seat = seat
-        self.served = False
-        """Whether any of its lives was ready."""
-        self._section = section
-        self._settings = settings
-        self._listener = listener
-        self._spawn = spawn
-        self._changed = changed
-        self._clock = clock
-        self._chance = chance
+        self.history: History = History() if predecessor is None else predecessor.history.copy()
+        self._around = around
+        self._section = around.section
+        self._listener = around.listener
+        self._clock = around.host.clock
+        self._next_number = number
 
         self._state = State.STOPPED
-        self._entered_at = self._looked_at = clock()
-        self._lives = 0
+        self._entered_at = self._looked_at = self._clock()
+        self._number = 0
         self._life: Life | None = None
-        self._built_with: EngineSettings | None = None
-        self._load_seconds: float | None = None
-        self._record = Record()
+        self._gate = Gate(seat)
+        self._let_in = predecessor is not None
+        """Its next life begins without a look at the GPU: whoever wants one beside another has looked."""
         self._retry_at: float | None = None
-        self._last_error: str | None = None
+        self._chance = 0.0
         self._retired = False
         self._inbox: collections.deque[Wish | Report] = collections.deque()
         self._bell = asyncio.Event()
@@ -96,34 +81,61 @@ class Worker:
         """What there is to see of it now."""
         life = self._life
         loading = life if self._state is State.STARTING else None
+        lack = self._gate.lack if self._state is State.WAITING else None
         return WorkerStatus(
             name=self.seat.name,
             device=self.seat.device,
             state=self._state,
-            life=self._lives,
+            life=self._number,
             pid=life.process.pid if life else None,
-            stage=loading.stage if loading else None,
+            stage=loading.stage if loading else self.waits_for,
             fraction=loading.fraction if loading else None,
             since=self._entered_at,
             retry_at=self._retry_at,
-            faults=self._record.weight,
-            last_error=self._last_error,
+            faults=self.history.record.weight,
+            last_error=self.history.last_error,
             load=life.load if life else None,
             capacity=life.handle.capacity if life and life.handle else None,
+            memory=life.memory if life else (),
+            gpu=self.seat.gpu,
+            waits_for=lack.words if lack else None,
+            requests=life.requests if life else 0,
         )
 
+    def tenure(self, *, growths: int) -> Tenure | None:
+        """Its life as far as its renewal depends on it; None while it does not serve."""
+        life = self._life
+        if life is None or life.ready_at is None or self._state is not State.READY:
+            return None
+        return Tenure(
+            age_seconds=self._clock() - life.ready_at,
+            chance=self._chance,
+            requests=life.requests,
+            baseline_bytes=life.baseline_bytes,
+            load=life.load,
+            growths=growths,
+        )
+
+    def needed_bytes(self, gpu: Gpu) -> int | None:
+        """What its next life would take of this GPU; None where nobody counts."""
+        settings = self._around.settings(self.seat)
+        planned_bytes = self.history.planned_bytes(settings)
+        return needed_bytes(gpu, fraction=settings.memory_fraction, planned_bytes=planned_bytes)
+
+    @property
+    def waits_for(self) -> Literal["news", "gpu", "memory"] | None:
+        """Its GPU, memory there, or news of either; None while it does not wait."""
+        if self._state is not State.WAITING:
+            return None
+        return "news" if self._gate.lack is None else self._gate.lack.stage
+
     def ready_in_seconds(self) -> float:
-        """A guess of when it is ready, if all goes well: from the last time that it loaded, or from its progress."""
-        load_seconds = self._load_seconds or UNKNOWN_LOAD_SECONDS
-        now = self._clock()
-        if self._retry_at is not None:
-            return max(0.0, self._retry_at - now) + load_seconds
-        if self._life is None or self._state is not State.STARTING:
-            return load_seconds
-        elapsed = now - self._life.started_at
-        if self._load_seconds is None and self._life.fraction:
-            return elapsed * max(0.0, 1.0 - self._life.fraction) / self._life.fraction
-        return max(1.0, load_seconds - elapsed)
+        """A guess of when it is ready, if all goes well."""
+        now, life = self._clock(), self._life
+        pause_seconds = 0.0 if self._retry_at is None else max(0.0, self._retry_at - now)
+        loading = life is not None and self._state is State.STARTING
+        elapsed = now - life.started_at if life is not None and loading else None
+        return pause_seconds + self.history.ready_in_seconds(elapsed=elapsed, fraction=life.fraction if life else None)
 
     async def run(self) -> None:
         """Live until retired. Cancelled, it leaves no process behind."""
@@ -132,8 +144,8 @@ class Worker:
                 await self._wait()
                 while self._inbox:
                     self._take(self._inbox.popleft())
-                while (deadline := self._deadline()) and deadline[0] <= self._clock():
-                    deadline[1]()
+                while (deadline := self._deadline()) and deadline.at <= self._clock():
+                    self._meet(deadline)
         finally:
             if self._life is not None:
                 self._life.dismiss("the daemon stops")
@@ -151,10 +163,12 @@ class Worker:
         if self._inbox:
             return
         deadline = self._deadline()
-        timeout = None if deadline is None else max(0.0, min(deadline[0] - self._clock(), LOOK_SECONDS))
+        timeout = None if deadline is None else max(0.0, min(deadline.at - self._clock(), LOOK_SECONDS))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._bell.wait()
+        if self._life is not None and not self._inbox:  # all is quiet
+            self._life.host_memory.look()
 
     def _take(self, item: Wish | Report) -> None:
         if not isinstance(item, Said | HungUp | Exited):
@@ -165,23 +179,28 @@ class Worker:
     def _take_wish(self, wish: Wish) -> None:
         match wish:
             case wishes.Start():
-                failed_otherwise = self._state is State.FAILED and self._settings(self.seat) != self._built_with
-                if self._state is State.STOPPED or failed_otherwise:
+                if self._state is State.STOPPED or (self._state is State.FAILED and self._settings_changed()):
                     self._begin()
+            case wishes.Restart() if self._state in AT_REST:
+                self._begin()
             case wishes.Restart():
-                if self._state in AT_REST:
-                    self._begin()
-                else:
-                    self._drain(wish.grace_seconds)
+                self._drain(wish.grace_seconds)
             case wishes.Drain():
                 self._drain(wish.grace_seconds)
             case wishes.Stop():
                 self._stop()
             case wishes.Retire():
                 self._retired = True
-                self._stop()
+                self._drain(wish.grace_seconds)
+            case wishes.Inherit(record, last_error):
+                self.history.record, self.history.last_error = record, last_error
+            case wishes.Looked():
+                self._look(wish)
             case _:
                 assert_never(wish)
+
+    def _settings_changed(self) -> bool:
+        return self._around.settings(self.seat) != self.history.settings
 
     def _take_report(self, life: Life, report: Report) -> None:
         match report:
@@ -205,11 +224,11 @@ class Worker:
     def _take_message(self, life: Life, message: messages.Loading | messages.Ready | messages.Dying) -> None:
         match message:
             case messages.Loading():
-                self._changed()
+                self._around.changed()
             case messages.Ready():
                 if self._state is State.STARTING:  # it may have been stopped meanwhile
-                    self.served = True
-                    self._load_seconds = self._clock() - life.started_at
+                    self.history.note_ready(message, load_seconds=self._clock() - life.started_at)
+                    self._chance = self._around.host.chance()
                     self._move(Event.SERVED)
                     life.announce(message)
             case messages.Dying():
@@ -223,30 +242,61 @@ class Worker:
     # --- moves --------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """The next life. (Where the GPU's memory must be back first, that wait belongs before this.)"""
-        settings = self._settings(self.seat)
-        if settings != self._built_with:
-            self._record = Record()  # what went wrong with other settings does not count against these
-        self._built_with = settings
-        self._lives += 1
+        """The next life, as soon as its GPU has room for it."""
+        if self._state is State.WAITING:
+            return
+        if self._retired:
+            self._stop()
+            return
         self._retry_at = None
+        if self._around.looks and self.seat.gpu is not None and not self._let_in:
+            self._gate.close(now=self._clock())
+            self._move(Event.WAIT)
+        else:
+            self._start()
+
+    def _look(self, news: wishes.Looked) -> None:
+        if self._state is not State.WAITING:
+            return
+        lack, settings = self._gate.lack, self._around.settings(self.seat)
+        fraction, planned_bytes = settings.memory_fraction, self.history.planned_bytes(settings)
+        if self._gate.look(news.gpus, at=news.at, now=self._clock(), fraction=fraction, planned_bytes=planned_bytes):
+            self._start()
+        elif self._gate.lack != lack:
+            self._around.changed()
+
+    def _start_all_the_same(self) -> None:
+        """The memory did not come back in time. What the settings allow may be more than the worker takes, and who
+        holds it may be miscounted: the worker's own attempt tells, and its fault, if it is one, names the lack."""
+        assert self._gate.lack is not None
+        words = self._gate.lack.words
+        log.warning("worker starts although its GPU is not free", worker=self.seat.name, reason=words)
+        self._start(short=words)
+
+    def _start(self, *, short: str | None = None) -> None:
+        settings = self._around.settings(self.seat)
+        self.history.begin(settings)
+        self._let_in = False
+        self._number = self._next_number()
         self._move(Event.START)
         try:
             self._life = Life(
                 self.seat,
-                self._lives,
+                self._number,
                 settings,
-                spawn=self._spawn,
+                spawn=self._around.spawn,
                 listener=self._listener,
                 report=self._post,
                 clock=self._clock,
+                watch_memory=self._around.host.watch_memory,
             )
+            self._life.short = short
         except OSError as error:
             self._fall(FaultKind.CRASH, f"its program cannot be started: {error}")
 
     def _drain(self, grace_seconds: float) -> None:
         life = self._life
-        if life is None or life.handle is None:
+        if life is None or life.handle is None or grace_seconds <= 0:
             self._stop()
         elif life.drain_until is None:
             life.drain_until = self._clock() + grace_seconds
@@ -263,8 +313,8 @@ class Worker:
             if self._state is not State.STOPPED:
                 self._move(Event.STOP)
             return
-        life.asked = True
-        if self._state in SPEAKING:
+        if self._state in SPEAKING:  # else it goes for a reason of its own
+            life.asked = True
             life.channel.send(messages.Shutdown())
             life.dismiss("it was stopped")
             self._move(Event.STOP)
@@ -274,6 +324,16 @@ class Worker:
         if self._state in SPEAKING:
             life.dismiss(reason)
             self._move(Event.LEAVE, reason)
+
+    def _examine(self, life: Life, reason: str) -> None:
+        """It hangs. Its requests go on elsewhere at once; it is left a moment to write its stacks into the log."""
+        condition = life.process.examine()
+        if condition is not None:
+            reason = f"{reason}; {condition.words}"
+            life.from_outside = condition.from_outside
+        life.doom = life.doom or Fault(FaultKind.CRASH, reason)
+        life.dismiss(reason)
+        self._move(Event.HANG, reason)
 
     def _kill(self, life: Life, reason: str) -> None:
         if self._state is State.KILLING:
@@ -287,75 +347,77 @@ class Worker:
 
     def _end(self, life: Life) -> None:
         """The process is gone, and all that it said was heard."""
-        assert life.exit_code is not None
-        reason = life.explain()
-        life.dismiss(reason)
+        ending = judge_end(life.evidence())
+        life.dismiss(ending.reason)
         life.close()
         self._life = None
-        doom = life.doom.kind if life.doom else None
-        kind = judge_exit(life.exit_code, asked=life.asked, draining=life.draining, doom=doom)
-        from_outside = life.doom is None and life.exit_code == -signal.SIGKILL
-        life.judge(Verdict.INNOCENT if kind is None or from_outside else Verdict.SUSPECT, reason)
-        if kind is None:
-            self._move(Event.ENDED, reason)
+        life.judge(ending.verdict, ending.reason)
+        if ending.kind is None:
+            self._move(Event.ENDED, ending.reason)
         else:
-            self._fall(kind, reason)
+            self._fall(ending.kind, ending.reason)
 
     def _fall(self, kind: FaultKind, reason: str) -> None:
-        now = self._clock()
-        self._last_error = reason
-        self._record, decision = judge(self._record, kind, now=now, section=self._section(), chance=self._chance())
+        now, section, chance = self._clock(), self._section(), self._around.host.chance()
+        decision = self.history.note_fault(kind, reason, now=now, section=section, chance=chance)
         pause = decision.pause_seconds
         self._retry_at = None if pause is None else now + pause
         again = "waits for other settings" if pause is None else f"tries again in {pause:.1f} s"
         self._move(Event.CRASHED if isinstance(decision, Retry) else Event.GAVE_UP, f"{reason}; {again}")
+        if self._retired:
+            self._stop()
 
     def _move(self, event: Event, reason: str = "") -> None:
         was, self._state = self._state, after(self._state, event)
         self._entered_at = self._looked_at = self._clock()
-        say = {State.BACKOFF: log.warning, State.KILLING: log.warning, State.FAILED: log.error}
+        say = {State.BACKOFF: log.warning, State.HUNG: log.warning, State.KILLING: log.warning, State.FAILED: log.error}
         say.get(self._state, log.info)(
             "worker state",
             worker=self.seat.name,
-            life=self._lives,
+            life=self._number,
             state=self._state.value,
             was=was.value,
             **({"reason": reason} if reason else {}),
         )
-        self._changed()
+        self._around.changed()
 
     # --- deadlines ----------------------------------------------------------------------------------------------------
 
     def _deadline(self) -> Deadline | None:
-        """Until when things may stay as they are, and what happens then."""
         life = self._life
-        if life is None:
-            return None if self._retry_at is None else (self._retry_at, self._begin)
-        if life.exited_at is not None:
-            return life.exited_at + LAST_WORDS_SECONDS, partial(self._end, life)
-        if self._state in {State.STOPPING, State.KILLING}:
-            return self._deadline_of_leaving(life)
-        return self._deadline_of_silence(life)
+        times = Times(
+            state=self._state,
+            entered_at=self._entered_at,
+            looked_at=self._looked_at,
+            retry_at=self._retry_at,
+            opens_at=self._gate.opens_at(self._section().memory_timeout),
+            heard_at=life.heard_at if life else None,
+            drain_until=life.drain_until if life else None,
+            terminated=life is not None and life.terminated,
+            exited_at=life.exited_at if life else None,
+        )
+        return next_deadline(times, self._section())
 
-    def _deadline_of_silence(self, life: Life) -> Deadline:
-        section = self._section()
-        if self._state is State.STARTING:
-            late = f"no sign of life for {section.load_timeout:g} s while it loaded"
-            return life.heard_at + section.load_timeout, partial(self._kill, life, late)
-        silent_at = life.heard_at + section.hang_timeout
-        if life.drain_until is not None and life.drain_until < silent_at:
-            return life.drain_until, self._stop
-        return silent_at, partial(self._kill, life, f"its step loop was silent for {section.hang_timeout:g} s")
-
-    def _deadline_of_leaving(self, life: Life) -> Deadline:
-        """A word at first, SIGTERM at half of the grace, SIGKILL at its end."""
-        grace_seconds = self._section().stop_grace
-        if self._state is State.KILLING:
-            return self._looked_at + UNKILLABLE_SECONDS, partial(self._wonder, life)
-        if life.terminated:
-            late = f"not gone after {grace_seconds:g} s"
-            return self._entered_at + grace_seconds, partial(self._kill, life, late)
-        return self._entered_at + grace_seconds / 2, partial(self._terminate, life)
+    def _meet(self, deadline: Deadline) -> None:
+        match deadline.alarm, self._life:
+            case Alarm.BEGIN, None:
+                self._begin()
+            case Alarm.START_ALL_THE_SAME, None:
+                self._start_all_the_same()
+            case Alarm.STOP, _:
+                self._stop()
+            case Alarm.EXAMINE, Life() as life:
+                self._examine(life, deadline.words)
+            case Alarm.TERMINATE, Life() as life:
+                self._terminate(life)
+            case Alarm.KILL, Life() as life:
+                self._kill(life, deadline.words)
+            case Alarm.WONDER, Life() as life:
+                self._wonder(life)
+            case Alarm.END, Life() as life:
+                self._end(life)
+            case _:
+                raise AssertionError(deadline)
 
     def _terminate(self, life: Life) -> None:
         life.terminated = True

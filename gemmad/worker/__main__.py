@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import gc
 import os
+import signal
 import socket
 import sys
 import time
 
-from gemmad.errors import CheckpointError, MemoryPlanError, ProtocolError
+from gemmad import logs
+from gemmad.errors import CheckpointError, ConfigError, MemoryPlanError, ProtocolError
 from gemmad.protocol.channel import BlockingChannel
 from gemmad.protocol.messages import EXIT_SETTINGS, PROTOCOL_VERSION, Configure, Dying, Loading, ToWorker
+from gemmad.worker.context import wake_device
 from gemmad.worker.parent import die_with_parent
 
 EXIT_CRASH = 1
@@ -21,16 +25,21 @@ EXIT_CRASH = 1
 def main() -> int:
     """Serve until asked to stop; the return value is the exit code."""
     started = time.monotonic()
+    gc.disable()  # imports make many objects and next to no garbage; the loop turns it on again
     parser = argparse.ArgumentParser(prog="gemmad.worker")
     parser.add_argument("--fd", type=int, required=True, help="socket that the supervisor speaks on")
     arguments = parser.parse_args()
     die_with_parent()
     faulthandler.enable()
+    faulthandler.register(
+        signal.SIGUSR1, all_threads=True
+    )  # by which the supervisor asks one that hangs for its stacks
     channel: BlockingChannel[ToWorker] = BlockingChannel(socket.socket(fileno=arguments.fd), ToWorker)
     channel.send(Loading(PROTOCOL_VERSION, "imports", 0.0))
+    logs.configure("info", "json")  # the daemon reads it, and shows what its own level lets through
     try:
         return _serve(channel, started)
-    except (CheckpointError, MemoryPlanError) as error:
+    except (CheckpointError, ConfigError, MemoryPlanError) as error:
         return _die(channel, EXIT_SETTINGS, str(error))
     except ProtocolError as error:
         return _die(channel, EXIT_CRASH, str(error))
@@ -47,7 +56,8 @@ def _serve(channel: BlockingChannel[ToWorker], started: float) -> int:
         raise ProtocolError(f"the first message is {type(message).__name__}, not Configure")
     if message.protocol != PROTOCOL_VERSION:
         raise ProtocolError(f"the daemon speaks version {message.protocol}, this worker {PROTOCOL_VERSION}")
-    from gemmad.worker.loop import WorkerLoop  # torch and transformers: seconds
+    wake_device(message.settings)
+    from gemmad.worker.loop import WorkerLoop  # torch: seconds
 
     return WorkerLoop(channel, message, started=started).run()
 

@@ -10,6 +10,7 @@ import gc
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from typing import assert_never
@@ -18,6 +19,9 @@ import msgspec
 
 from gemmad.engine.build import build_engine
 from gemmad.errors import InvalidRequestError
+from gemmad.generation import MemoryRow
+from gemmad.logs import get_logger
+from gemmad.planning.table import rows_text
 from gemmad.protocol.channel import BlockingChannel
 from gemmad.protocol.messages import (
     EXIT_ASKED,
@@ -35,12 +39,15 @@ from gemmad.protocol.messages import (
     ToWorker,
 )
 from gemmad.worker.images import map_pictures
+from gemmad.worker.stages import StageClock
 
 HEARTBEAT_SECONDS = 0.5
 FLUSH_SECONDS = 5.0
 """Time for the daemon to read what was said before the worker ends."""
 OUTBOX_FRAMES = 256
 """Frames that may wait for the daemon to read them; then the step loop waits too, instead of growing."""
+
+_log = get_logger(__name__)
 
 
 class WorkerLoop:
@@ -50,11 +57,14 @@ class WorkerLoop:
         self._channel = channel
         self._settings = configure.settings
         self._started = started
+        self._stages = StageClock(started=started)
         self._inbox: queue.SimpleQueue[tuple[ToWorker, list[int]]] = queue.SimpleQueue()
         self._outbox: queue.Queue[msgspec.Struct | None] = queue.Queue(OUTBOX_FRAMES)
         self._writer_done = threading.Event()
         self._draining = False
         self._next_heartbeat = 0.0
+        self._checked_at = 0
+        """The step after which the books were last looked at."""
         self._step = 0
 
     def run(self) -> int:
@@ -73,12 +83,16 @@ class WorkerLoop:
         return EXIT_ASKED
 
     def _load(self) -> None:
-        self._engine = build_engine(self._settings, progress=self._report)
+        self._engine = build_engine(self._settings, progress=self._report, on_plan=lambda plan: _print_table(plan.rows))
         self._report("warm-up", 0.0)
         self._engine.warm_up()
+        memory = self._engine.memory.measure()
+        _print_table(memory)
         gc.collect()
         gc.freeze()  # what is loaded stays; collecting it again and again would cost steps
-        self._outbox.put(Ready(self._engine.capacity, os.getpid(), time.monotonic() - self._started))
+        gc.enable()
+        _log.info("worker loaded", **self._stages.seconds())
+        self._outbox.put(Ready(self._engine.capacity, os.getpid(), time.monotonic() - self._started, memory))
 
     # --- the step loop ----------------------------------------------------------------------------------------------
 
@@ -99,7 +113,8 @@ class WorkerLoop:
         now = time.monotonic()
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + HEARTBEAT_SECONDS
-            if self._engine.idle:
+            if self._engine.idle and self._checked_at != self._step:
+                self._checked_at = self._step
                 self._engine.check()
             self._outbox.put(Heartbeat(self._engine.load()))
 
@@ -141,6 +156,7 @@ class WorkerLoop:
             self._outbox.put(Rejected(submit.request_id, str(error)))
 
     def _report(self, stage: str, fraction: float) -> None:
+        self._stages.enter(stage)
         now = time.monotonic()
         if fraction in (0.0, 1.0) or now >= self._next_heartbeat:
             self._next_heartbeat = now + HEARTBEAT_SECONDS
@@ -167,3 +183,9 @@ class WorkerLoop:
             os._exit(EXIT_ASKED)  # the daemon is gone
         finally:
             self._writer_done.set()
+
+
+def _print_table(rows: tuple[MemoryRow, ...]) -> None:
+    """For people; the daemon's log shows it line by line."""
+    sys.stderr.write(f"memory of this worker\n{rows_text(rows)}\n")
+    sys.stderr.flush()

@@ -7,13 +7,14 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 
 from msgspec import Struct
 
 from gemmad.generation import Capacity
 from gemmad.protocol.channel import AsyncChannel
 from gemmad.protocol.messages import PROTOCOL_VERSION, Loading, Ready, ToWorker
+from gemmad.supervisor.examine import Condition
 
 CAPACITY = Capacity(
     max_context=4096, max_sequences=4, max_step_tokens=2048, page_tokens=16, full_pages=1024, sliding_pages=1024
@@ -25,7 +26,6 @@ class ScriptedChild:
 
     def __init__(
         self,
-        command: Sequence[str],
         *,
         env: Mapping[str, str],
         socket_fd: int,
@@ -38,6 +38,10 @@ class ScriptedChild:
         self.heard: list[ToWorker] = []
         self.signals: list[signal.Signals] = []
         self.killable = True
+        self.condition: Condition | None = None
+        """What the kernel says of it."""
+        self.examined = 0
+        self.cpus: tuple[int, ...] = ()
         self.exited = False
         self.closed = False
         self._on_exit = on_exit
@@ -82,6 +86,13 @@ class ScriptedChild:
 
     # --- what the actor calls -----------------------------------------------------------------------------------------
 
+    def pin(self, cpus: Collection[int]) -> None:
+        self.cpus = tuple(cpus)
+
+    def examine(self) -> Condition | None:
+        self.examined += 1
+        return self.condition
+
     def terminate(self) -> None:
         self.signals.append(signal.SIGTERM)
 
@@ -106,7 +117,6 @@ class Nursery:
 
     def __call__(
         self,
-        command: Sequence[str],
         *,
         env: Mapping[str, str],
         socket_fd: int,
@@ -114,7 +124,7 @@ class Nursery:
         on_exit: Callable[[int], None],
     ) -> ScriptedChild:
         if self.missing:
-            raise FileNotFoundError(2, "No such file or directory", command[0])
-        child = ScriptedChild(command, env=env, socket_fd=socket_fd, on_line=on_line, on_exit=on_exit)
+            raise FileNotFoundError(2, "No such file or directory", "worker")
+        child = ScriptedChild(env=env, socket_fd=socket_fd, on_line=on_line, on_exit=on_exit)
         self.children.append(child)
         return child

@@ -28,7 +28,8 @@ class RecordingListener:
         self._changed = asyncio.Event()
 
     def worker_ready(self, worker: WorkerHandle, ready: Ready) -> None:
-        assert all(worker.name != other.name for other in self.workers)
+        twins = [other for other in self.workers if other.name == worker.name]
+        assert all(other.life < worker.life for other in twins)  # a renewal's: the one before is about to leave
         assert ready.capacity == worker.capacity
         self.workers.append(worker)
         self._note(f"ready {worker.name}.{worker.life}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import faulthandler
 import os
 import queue
 import signal
@@ -72,7 +73,11 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hang_up_after_tokens: int | None = None
     """Closes its end of the wire and stays."""
     poison_token: int | None = None
-    """Crashes when a prompt with this token arrives."""
+    """Crashes when a prompt with this token arrives, or rather"""
+    poison_after: int = 0
+    """when so many tokens of the reply to it have been said, by whomever."""
+    poison_hangs: bool = False
+    """It hangs then instead."""
     overrun: bool = False
     """Says more tokens than were asked for."""
     talk_after_end: bool = False
@@ -256,9 +261,8 @@ class FakeWorker:
                 if self.faults.reject is not None:
                     self.channel.send(Rejected(message.request_id, self.faults.reject))
                     return
-                if self.faults.poison_token in message.prompt.token_ids:
-                    self.leave(self.faults.crash_with)
                 self.sequences[message.request_id] = Sequence(message)
+                self.die_of_poison()
             case Abort(request_id):
                 self.sequences.pop(request_id, None)
             case Drain():
@@ -266,7 +270,16 @@ class FakeWorker:
             case Shutdown() | Configure():
                 pass
 
+    def die_of_poison(self) -> None:
+        if self.faults.poison_token is None:
+            return
+        for sequence in self.sequences.values():
+            poisonous = self.faults.poison_token in sequence.submit.prompt.token_ids
+            if poisonous and sequence.position >= self.faults.poison_after:
+                self.hang() if self.faults.poison_hangs else self.leave(self.faults.crash_with)
+
     def step(self) -> None:
+        self.die_of_poison()
         self.steps += 1
         outputs = []
         for sequence in list(self.sequences.values())[: self.behaviour.max_sequences]:
@@ -339,6 +352,7 @@ def main() -> NoReturn:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--behaviour", default="{}")
     arguments = parser.parse_args()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     behaviour = msgspec.json.decode(arguments.behaviour, type=Behaviour)
     if not behaviour.faults.outlive_parent:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -127,6 +128,14 @@ class DaemonProcess:
         """Processes that it has started and that live."""
         path = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
         return {int(pid) for pid in Path(path).read_text().split()}
+
+    def running(self, module: str) -> set[int]:
+        """Those of them that run this module."""
+        found = {}
+        for pid in self.children():
+            with contextlib.suppress(OSError):  # it is gone meanwhile
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        return {pid for pid, words in found.items() if words[1:3] == ["-m", module]}
 
     def descriptors(self) -> list[str]:
         """What its file descriptors lead to; those of idle connections come and go by the client's will."""

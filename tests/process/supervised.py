@@ -8,13 +8,16 @@ import logging
 import os
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
-from gemmad.config.schema import WorkersSection
+from gemmad.config.schema import RecycleSection, WorkersSection
 from gemmad.generation import EngineSettings
 from gemmad.supervisor.lifecycle import State
 from gemmad.supervisor.listener import Listener
 from gemmad.supervisor.pool import Pool, Seat, WorkerStatus
+from gemmad.supervisor.process import Process
+from gemmad.supervisor.surroundings import Host
 from tests.fakes.worker import Behaviour, command
 
 QUICK: dict[str, Any] = {"restart_pause": 0.05, "stop_grace": 1.0, "load_timeout": 5.0, "hang_timeout": 5.0}
@@ -25,17 +28,28 @@ class Watched:
     """A pool and its listener, with waits that have a deadline and say what they saw."""
 
     def __init__(
-        self, listener: Listener, program: Behaviour | tuple[str, ...], *, seats: int = 1, **section: Any
+        self,
+        listener: Listener,
+        program: Behaviour | tuple[str, ...],
+        *,
+        seats: int = 1,
+        cpus: tuple[int, ...] = (),
+        recycle: RecycleSection | None = None,
+        host: Host | None = None,
+        **section: Any,
     ) -> None:
         self.listener = listener
         self.section = WorkersSection(**(QUICK | section))
+        self.recycle = recycle or RecycleSection()
         self.settings = EngineSettings(checkpoint="one")
         self.pool = Pool(
-            [Seat(f"cpu{number}", "cpu", {}) for number in range(seats)],
+            [Seat(f"cpu{number}", "cpu", {}, cpus=cpus) for number in range(seats)],
             section=lambda: self.section,
+            recycle=lambda: self.recycle,
+            host=host,
             settings=lambda seat: self.settings,
             listener=listener,
-            command=command(program) if isinstance(program, Behaviour) else program,
+            spawn=partial(Process, command(program) if isinstance(program, Behaviour) else program),
         )
 
     @property

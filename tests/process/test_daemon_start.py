@@ -12,6 +12,7 @@ import pytest
 from openai import APIStatusError
 
 import gemmad.demo
+from gemmad.supervisor.gpus import find_gpus
 from tests.fakes.worker import Behaviour, Faults
 from tests.process.daemon import MODEL, DaemonProcess, start_fake
 
@@ -20,8 +21,9 @@ EXIT_TRY_AGAIN = 75
 EXIT_CONFIG = 78
 
 
-def serve(folder: Path, *options: str) -> DaemonProcess:
-    return DaemonProcess([sys.executable, "-m", "gemmad", "serve", "--port", "0", "--device", "cpu", *options], folder)
+def serve(folder: Path, *options: str, env: dict[str, str] | None = None) -> DaemonProcess:
+    command = [sys.executable, "-m", "gemmad", "serve", "--port", "0", "--device", "cpu", *options]
+    return DaemonProcess(command, folder, env=env)
 
 
 def test_it_answers_while_it_loads(tmp_path: Path) -> None:
@@ -101,6 +103,31 @@ def test_a_worker_that_cannot_use_the_checkpoint(tmp_path: Path) -> None:
         daemon.wait_until(lambda: daemon.get("/health")[1]["status"] == "failed")
         assert "tensor q_proj has the wrong shape" in daemon.log
         assert daemon.get("/health/live")[0] == 200
+
+
+@pytest.mark.skipif(bool(find_gpus().found), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
+    """Told to use a GPU where none is, it listens, says what it waits for, tells requests to come back, and stops."""
+    with start_fake(tmp_path, engine__device="cuda") as daemon:
+        daemon.wait_listening()
+        daemon.wait_until(lambda: any("waits_for" in worker for worker in daemon.get("/health")[1]["workers"]))
+        status, health = daemon.get("/health")
+        assert (status, health["status"]) == (503, "loading")
+        (worker,) = health["workers"]
+        assert (worker["name"], worker["state"], worker["stage"]) == ("gpu0", "waiting", "gpu")
+        assert "GPU 0 is not there" in worker["waits_for"]
+        with daemon.client() as client, pytest.raises(APIStatusError) as caught:
+            client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hi"}])
+        assert caught.value.status_code == 503
+        assert 1 <= int(caught.value.response.headers["retry-after"]) <= 120
+        assert daemon.stop() == 0
+
+
+def test_a_gpu_that_cannot_be(tmp_path: Path) -> None:
+    """What names no GPU is a wrong setting, at once."""
+    with serve(tmp_path, "--demo", "--device", "cuda", env={"GEMMAD_WORKERS__GPUS": '["H200"]'}) as daemon:
+        assert daemon.wait() == EXIT_CONFIG
+        assert "'H200' is neither an index nor a UUID" in daemon.log
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -209,6 +209,21 @@ def test_nothing_of_the_daemon_leaks_into_a_worker() -> None:
     assert len(descriptors) == 5  # the socket, and the folder that it lists
 
 
+def test_a_worker_runs_on_the_processors_of_its_seat() -> None:
+    """Wherever the daemon may run, the worker and what it starts run where their GPU is near."""
+    cpu = min(os.sched_getaffinity(0))
+
+    async def script(watched: Watched) -> None:
+        status = await watched.until_state(State.READY)
+        assert status.pid is not None
+        assert os.sched_getaffinity(status.pid) == {cpu}
+        await watched.until(lambda: len(printed(logs)) == 1)
+        assert os.sched_getaffinity(int(printed(logs)[0].removeprefix("child "))) == {cpu}
+
+    with captured_logs() as logs:
+        supervise(listen(), Behaviour(start_child=True), script, cpus=(cpu,))
+
+
 def test_what_a_worker_prints_is_in_the_log() -> None:
     """Its lines arrive one by one, with its name and life, before its exit; a line without measure is cut."""
     lines = ("one", "x" * 100_000, "Ünïcödé")

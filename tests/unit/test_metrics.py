@@ -7,7 +7,18 @@ from gemmad.metrics import Metrics, Reading, WorkerReading
 
 def test_a_reading_as_metrics() -> None:
     """Every number of a reading is in the text that Prometheus reads."""
-    worker = WorkerReading(name="gpu0", state="ready", starts=2, kv_usage_ratio=0.5, preemptions=3, device_bytes=9)
+    worker = WorkerReading(
+        name="gpu0",
+        state="ready",
+        starts=2,
+        kv_usage_ratio=0.5,
+        preemptions=3,
+        prompt_tokens=20,
+        cached_tokens=16,
+        device_bytes=9,
+        planned_bytes=12,
+        device_segments=4,
+    )
     reading = Reading(version="1", running=4, waiting=5, generated_tokens=6, workers=(worker,), config_is_good=False)
     text = Metrics(lambda: reading, states=["ready", "failed"]).render().decode()
     samples = {
@@ -23,7 +34,11 @@ def test_a_reading_as_metrics() -> None:
     assert samples["gemmad_worker_state", "failed", "gpu0"] == 0
     assert samples["gemmad_kv_cache_usage_ratio", "gpu0"] == 0.5
     assert samples["gemmad_preemptions_total", "gpu0"] == 3
+    assert samples["gemmad_prefix_cache_queries_total", "gpu0"] == 20
+    assert samples["gemmad_prefix_cache_hits_total", "gpu0"] == 16
     assert samples["gemmad_vram_bytes", "gpu0", "reserved"] == 9
+    assert samples["gemmad_vram_bytes", "gpu0", "planned"] == 12
+    assert samples["gemmad_device_segments", "gpu0"] == 4
     assert samples["gemmad_build_info", "1"] == 1
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmad.config.quantities import parse_bytes, parse_duration
+from gemmad.config.quantities import parse_bytes, parse_duration, parse_time_of_day
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,22 @@ def test_what_is_no_duration(text: str) -> None:
     """What is no duration is refused with an example of one."""
     with pytest.raises(ValueError, match="1h30m"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "time"),
+    [("4:00", "04:00"), ("23:59", "23:59"), (" 00:00 ", "00:00"), (datetime.time(4, 30), "04:30")],
+)
+def test_times_of_day(value: object, time: str) -> None:
+    """Hours and minutes, as text or as TOML's own local time."""
+    assert parse_time_of_day(value) == time
+
+
+@pytest.mark.parametrize("value", ["", "24:00", "4", "4:5", "04:00:30", "4am", 4, None, datetime.time(4, 0, 30)])
+def test_what_is_no_time_of_day(value: object) -> None:
+    """What is none is refused with an example of one."""
+    with pytest.raises(ValueError, match="04:00"):
+        parse_time_of_day(value)
 
 
 @given(st.one_of(st.integers(), st.floats(), st.none(), st.booleans(), st.lists(st.integers())))

@@ -1,102 +1,85 @@
-"""Finding GPUs and laying out seats."""
+"""What one look at the GPUs sees."""
 
 from __future__ import annotations
 
-import types
+import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gemmad.config.schema import WorkersSection
-from gemmad.errors import ConfigError
-from gemmad.supervisor.gpus import Gpu, Gpus, find_gpus, seats, select_gpus, usable_cores
-from gemmad.supervisor.seat import Seat
+from gemmad.supervisor.gpus import Gpu, Gpus, Holder, find_gpus, has_card
+from gemmad.supervisor.nvml import Nvml
+from tests.fakes.nvml import GIB, Device, FakeNvml, NVMLError, NVMLError_LibraryNotFound, nvml
 
 
-class NvmlError(Exception):
-    pass
+def look(library: FakeNvml, pci_devices: Path = Path("/nonexistent")) -> Gpus:
+    gpus = find_gpus(lambda: library, pci_devices=pci_devices)
+    assert library.open == 0
+    return gpus
 
 
-class NotSupportedError(NvmlError):
-    pass
-
-
-class FakeNvml:
-    """As much of pynvml as is used; GPU `lost` does not answer."""
-
-    NVMLError = NvmlError
-    NVMLError_NotSupported = NotSupportedError
-
-    def __init__(self, *, count: int = 2, lost: int | None = None, driver: bool = True, counts: bool = True) -> None:
-        self.count, self.lost, self.driver, self.counts = count, lost, driver, counts
-        self.open = 0
-
-    def nvmlInit(self) -> None:  # noqa: N802 - the library's name
-        if not self.driver:
-            raise NvmlError("Driver Not Loaded")
-        self.open += 1
-
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        self.open -= 1
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        if self.count < 0:
-            raise NvmlError("Unknown Error")
-        return self.count
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        if index == self.lost:
-            raise NvmlError("GPU is lost")
-        return index
-
-    def nvmlDeviceGetPciInfo(self, device: int) -> Any:  # noqa: N802
-        return types.SimpleNamespace(busId=f"00000000:{device:02X}:00.0".encode())
-
-    def nvmlDeviceGetMemoryInfo(self, device: int) -> Any:  # noqa: N802
-        if not self.counts:
-            raise NotSupportedError("Not Supported")
-        return types.SimpleNamespace(total=80 << 30, used=device << 30)
-
-    def nvmlDeviceGetUUID(self, device: int) -> str:  # noqa: N802
-        return f"GPU-{device:04x}-aaaa"
-
-    def nvmlDeviceGetName(self, device: int) -> str:  # noqa: N802
-        return "NVIDIA H200"
-
-
-def found(count: int) -> Gpus:
-    return find_gpus(lambda: FakeNvml(count=count))
+def card(folder: Path, vendor: str = "0x10de", kind: str = "0x030200") -> Path:
+    """A PCI bus with one card."""
+    device = folder / "0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text(f"{vendor}\n")
+    (device / "class").write_text(f"{kind}\n")
+    return folder
 
 
 def test_gpus_are_described() -> None:
-    """Index, UUID, name and memory come from NVML, which is closed again."""
-    nvml = FakeNvml()
-    gpus = find_gpus(lambda: nvml)
-    assert [gpu.uuid for gpu in gpus.found] == ["GPU-0000-aaaa", "GPU-0001-aaaa"]
+    """Index, UUID, memory, who holds it and the processors beside it come from NVML, which is closed again."""
+    me = os.getpid()
+    library = FakeNvml(
+        Device(uuid="GPU-a"), Device(uuid="GPU-b", used_bytes=3 * GIB, processes=((me, 2 * GIB), (0, None)))
+    )
+    gpus = look(library)
+    assert gpus.problem is None
+    assert [gpu.uuid for gpu in gpus.found] == ["GPU-a", "GPU-b"]
+    name = Path("/proc/self/comm").read_text().strip()
     assert gpus.found[1] == Gpu(
         index=1,
-        uuid="GPU-0001-aaaa",
+        uuid="GPU-b",
         name="NVIDIA H200",
-        pci_bus_id="00000000:01:00.0",
-        numa_node=gpus.found[1].numa_node,
-        total_bytes=80 << 30,
-        used_bytes=1 << 30,
+        total_bytes=80 * GIB,
+        used_bytes=3 * GIB,
+        cpus=(0, 1, 2, 3),
+        holders=(Holder(me, name, 2 * GIB), Holder(0, "a process of another container", None)),
     )
-    assert gpus.problem is None
-    assert nvml.open == 0
+    assert gpus.found[1].free_bytes == 77 * GIB
+    assert str(gpus.found[1].holders[0]) == f"{name} (pid {me}) 2.0 GiB"
 
 
-def test_no_library_is_no_gpu() -> None:
-    """Without nvidia-ml-py or without a driver there are no GPUs, and words that say why."""
+def test_no_library_is_no_gpu_and_none_will_come() -> None:
+    """Without nvidia-ml-py or without an installed driver there are no GPUs, and words that say why."""
 
-    def missing() -> Any:
+    def missing() -> Nvml:
         raise ImportError("No module named 'pynvml'")
 
-    assert find_gpus(missing).found == ()
-    assert "nvidia-ml-py" in (find_gpus(missing).problem or "")
-    assert "does not count" in (find_gpus(lambda: FakeNvml(count=-1)).problem or "")
-    assert "Driver Not Loaded" in (find_gpus(lambda: FakeNvml(driver=False)).problem or "")
+    assert find_gpus(missing) == Gpus((), "the package nvidia-ml-py cannot be imported: No module named 'pynvml'")
+    library = nvml()
+    library.fault = NVMLError_LibraryNotFound("NVML Shared Library Not Found")
+    gpus = look(library)
+    assert "no NVIDIA driver is installed" in (gpus.problem or "")
+    assert not gpus.may_come
+
+
+def test_a_card_without_its_driver_may_still_come(tmp_path: Path) -> None:
+    """A driver that does not answer yet is hope where a card is on the bus, and none where there is none."""
+    library = nvml()
+    library.fault = NVMLError("Driver Not Loaded")
+    assert look(library).may_come is False
+    gpus = look(library, card(tmp_path))
+    assert gpus.may_come
+    assert "Driver Not Loaded" in (gpus.problem or "")
+    library.fault, library.miscounts = None, True
+    assert "does not count" in (look(library).problem or "")
+
+
+@pytest.mark.parametrize(("vendor", "kind", "counts"), [("0x10de", "0x040300", False), ("0x8086", "0x030000", False)])
+def test_only_an_nvidia_card_counts(tmp_path: Path, vendor: str, kind: str, counts: bool) -> None:
+    """Its sound function, and other makers' cards, are none."""
+    assert has_card(card(tmp_path, vendor, kind)) is counts
 
 
 def test_the_real_library_answers() -> None:
@@ -107,84 +90,33 @@ def test_the_real_library_answers() -> None:
 
 def test_a_lost_gpu_does_not_hide_the_others() -> None:
     """One that does not answer is named; the others are there."""
-    gpus = find_gpus(lambda: FakeNvml(count=3, lost=1))
+    gpus = look(FakeNvml(Device(uuid="GPU-a"), Device(uuid="GPU-b", lost=True), Device(uuid="GPU-c")))
     assert [gpu.index for gpu in gpus.found] == [0, 2]
-    assert "GPU 1 does not answer" in (gpus.problem or "")
+    assert gpus.problem == "GPU 1 does not answer: GPU is lost"
+    assert gpus.may_come
 
 
-def test_memory_that_is_not_counted_is_unknown() -> None:
-    """A GPU that shares the host's memory has no numbers, and is there."""
-    assert find_gpus(lambda: FakeNvml(counts=False)).found[0].total_bytes is None
+def test_what_a_gpu_cannot_tell_is_unknown() -> None:
+    """One that shares the host's memory has no numbers, and one whose node is unknown has no processors."""
+    gpu = look(FakeNvml(Device(uuid="GPU-a", counts=False, cpu_words=()))).found[0]
+    assert (gpu.total_bytes, gpu.free_bytes, gpu.holders, gpu.cpus) == (None, None, (), ())
 
 
-@pytest.mark.parametrize(
-    ("wanted", "indices"),
-    [("all", [0, 1, 2]), (("1",), [1]), (("GPU-0002-aaaa", "0"), [2, 0]), (("GPU-0001",), [1]), (("1", "1"), [1])],
-)
-def test_gpus_are_chosen_by_index_or_uuid(wanted: Any, indices: list[int]) -> None:
-    """All, an index, a UUID or its beginning, in the order they were named, each once."""
-    assert [gpu.index for gpu in select_gpus(found(3).found, wanted)] == indices
-
-
-@pytest.mark.parametrize("wanted", [("3",), ("GPU-",), ("H200",)])
-def test_a_gpu_that_is_not_there_is_an_error(wanted: tuple[str, ...]) -> None:
-    """A name that means none, or more than one, is refused with what there is."""
-    with pytest.raises(ConfigError, match="GPU-0002-aaaa"):
-        select_gpus(found(3).found, wanted)
-
-
-def test_seats_on_gpus() -> None:
-    """Each worker sees its GPU alone, as cuda:0."""
-    section = WorkersSection(per_gpu=2)
-    assert [
-        (seat.name, seat.device, seat.env) for seat in seats("auto", section, find=lambda: found(2), environ={})
-    ] == [
-        ("gpu0.0", "cuda:0", {"CUDA_VISIBLE_DEVICES": "GPU-0000-aaaa"}),
-        ("gpu0.1", "cuda:0", {"CUDA_VISIBLE_DEVICES": "GPU-0000-aaaa"}),
-        ("gpu1.0", "cuda:0", {"CUDA_VISIBLE_DEVICES": "GPU-0001-aaaa"}),
-        ("gpu1.1", "cuda:0", {"CUDA_VISIBLE_DEVICES": "GPU-0001-aaaa"}),
+def test_slices_stand_for_their_gpu() -> None:
+    """A GPU in MIG mode cannot be used as a whole: its slices are there instead, each with its own memory."""
+    slices = (Device(uuid="MIG-a", used_bytes=0), None, Device(uuid="MIG-b"))
+    library = FakeNvml(Device(uuid="GPU-a", mig=True, slices=slices), Device(uuid="GPU-b", mig=False))
+    gpus = look(library)
+    assert [(gpu.label, gpu.uuid, gpu.parent_uuid) for gpu in gpus.found] == [
+        ("0:0", "MIG-a", "GPU-a"),
+        ("0:2", "MIG-b", "GPU-a"),
+        ("1", "GPU-b", None),
     ]
-    assert [seat.name for seat in seats("cuda", WorkersSection(), find=lambda: found(2), environ={})] == [
-        "gpu0",
-        "gpu1",
-    ]
+    assert gpus.found[0].cpus == (0, 1, 2, 3)
+    assert str(gpus) == "0:0 (MIG-a), 0:2 (MIG-b), 1 (GPU-b)"
 
 
-def test_seats_on_the_cpu_share_the_cores() -> None:
-    """CPU workers split the cores, or take the threads that the settings name, and see no GPU."""
-    assert seats("cpu", WorkersSection(count=3), cores=8)[2] == Seat(
-        "cpu2", "cpu", {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2"}, threads=2
-    )
-    assert seats("cpu", WorkersSection(count=3), cores=2)[0].threads == 1
-    assert seats("cpu", WorkersSection(count=1, cpu_threads=5), cores=2)[0].threads == 5
-
-
-def test_auto_takes_the_cpu_where_no_gpu_is() -> None:
-    """Without a GPU `auto` computes on the CPU, and `cuda` is an error that says why."""
-    none = Gpus(found=(), problem="no NVIDIA driver answers")
-    assert seats("auto", WorkersSection(), find=lambda: none, cores=4, environ={})[0].device == "cpu"
-    with pytest.raises(ConfigError, match="no NVIDIA driver answers"):
-        seats("cuda", WorkersSection(), find=lambda: none, environ={})
-    with pytest.raises(ConfigError, match="no GPU '0'"):
-        seats("auto", WorkersSection(gpus=("0",)), find=lambda: none, environ={})
-
-
-@pytest.mark.parametrize(
-    ("visible", "names"), [("1", ["gpu1"]), ("", ["cpu0"]), ("-1", ["cpu0"]), ("GPU-0000", ["gpu0"])]
-)
-def test_the_daemons_own_narrowing_holds(visible: str, names: list[str]) -> None:
-    """`all` means all that CUDA_VISIBLE_DEVICES left to the daemon."""
-    taken = seats("auto", WorkersSection(), find=lambda: found(2), cores=1, environ={"CUDA_VISIBLE_DEVICES": visible})
-    assert [seat.name for seat in taken] == names
-
-
-def test_a_containers_quota_bounds_the_cores(tmp_path: Path) -> None:
-    """A quota of one and a half cores is two threads at most, and no quota is the affinity."""
-    path = tmp_path / "cpu.max"
-    path.write_text("max 100000\n")
-    free = usable_cores(path)
-    assert free == usable_cores(tmp_path / "missing")
-    path.write_text("150000 100000\n")
-    assert usable_cores(path) == min(free, 2)
-    path.write_text("1000 100000\n")
-    assert usable_cores(path) == 1
+def test_a_gpu_in_mig_mode_without_slices() -> None:
+    """It is not there, and says what it lacks."""
+    gpus = look(FakeNvml(Device(uuid="GPU-a", mig=True, slices=(None, None))))
+    assert gpus == Gpus((), "GPU 0 is in MIG mode and has no slices", may_come=True)

@@ -43,9 +43,10 @@ def test_a_move_is_in_the_table_or_raises(state: State, event: Event) -> None:
 
 @pytest.mark.parametrize("state", [state for state in State if state in AT_REST])
 def test_only_a_start_leads_from_rest_to_a_process(state: State) -> None:
-    """A state without a process is left by a start, or for STOPPED."""
+    """A state without a process is left by a start, for the wait before one, or for STOPPED."""
+    led = {Event.START: State.STARTING, Event.WAIT: State.WAITING, Event.STOP: State.STOPPED}
     for event in LEGAL[state]:
-        assert after(state, event) is (State.STARTING if event is Event.START else State.STOPPED)
+        assert after(state, event) is led[event]
 
 
 @pytest.mark.parametrize("state", [state for state in State if state not in AT_REST])

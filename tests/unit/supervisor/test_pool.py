@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gemmad.config.schema import WorkersSection
 from gemmad.generation import EngineLoad, EngineSettings
@@ -19,89 +17,17 @@ from gemmad.protocol.messages import (
     Configure,
     Drain,
     Dying,
-    Heartbeat,
     Loading,
     Output,
-    Ready,
     Shutdown,
     Stepped,
 )
 from gemmad.supervisor.life import Exited, HungUp, Said
 from gemmad.supervisor.lifecycle import State
 from gemmad.supervisor.listener import Outlook
-from gemmad.supervisor.pool import Pool, Seat, WorkerStatus
-from tests.fakes.child import CAPACITY, Nursery, ScriptedChild
+from tests.fakes.child import CAPACITY
 from tests.fakes.clock import run_virtually, settle
-from tests.fakes.listener import RecordingListener
-
-HELLO = Loading(PROTOCOL_VERSION, "imports", 0.0)
-READY = Ready(capacity=CAPACITY, pid=1, seconds=1.0)
-BEAT = Heartbeat(EngineLoad())
-
-
-class Stage:
-    """A running pool of one worker or more, and what a test needs around it."""
-
-    def __init__(self, clock: Callable[[], float], *, seats: int = 1, **section: Any) -> None:
-        self.clock = clock
-        self.section = WorkersSection(**section)
-        self.settings = EngineSettings(checkpoint="one")
-        self.nursery = Nursery()
-        self.listener = RecordingListener()
-        self.pool = Pool(
-            [Seat(f"cpu{number}", "cpu", {"SEAT": str(number)}) for number in range(seats)],
-            section=lambda: self.section,
-            settings=lambda seat: self.settings,
-            listener=self.listener,
-            command=("worker",),
-            clock=clock,
-            chance=lambda: 1.0,
-            spawn=self.nursery,
-        )
-
-    @property
-    def child(self) -> ScriptedChild:
-        """The latest."""
-        return self.nursery.children[-1]
-
-    def state(self) -> State:
-        return self.status.state
-
-    @property
-    def status(self) -> WorkerStatus:
-        return self.pool.status()[0]
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.pool.run())
-            await settle()
-            yield
-            await self.pool.stop()
-        assert all(child.closed for child in self.nursery.children)
-        assert self.listener.workers == []
-
-    async def after(self, seconds: float) -> State:
-        await asyncio.sleep(seconds)
-        await settle()
-        return self.state()
-
-    async def get_ready(self) -> None:
-        self.child.load()
-        await settle()
-        assert self.state() is State.READY
-
-
-def play(script: Callable[[Stage], Awaitable[None]], **options: Any) -> Stage:
-    """Run a script over a stage, and see that the pool stops cleanly afterwards."""
-
-    async def main(clock: Callable[[], float]) -> Stage:
-        stage = Stage(clock, **options)
-        async with stage.running():
-            await script(stage)
-        return stage
-
-    return run_virtually(main)
+from tests.unit.supervisor.stage import BEAT, HELLO, READY, Stage, play
 
 
 def test_a_worker_is_configured_loads_and_is_ready() -> None:
@@ -153,7 +79,9 @@ def test_signs_of_life_prolong_the_loading() -> None:
             assert await stage.after(90) is State.STARTING
             stage.child.say(HELLO)
             await settle()
-        assert await stage.after(100.1) is State.BACKOFF
+        assert await stage.after(100.1) is State.HUNG
+        assert stage.child.examined == 1
+        assert await stage.after(1) is State.BACKOFF
         assert stage.child.signals == [signal.SIGKILL]
         assert "no sign of life for 100 s" in (stage.status.last_error or "")
 
@@ -161,7 +89,7 @@ def test_signs_of_life_prolong_the_loading() -> None:
 
 
 def test_a_silent_worker_is_killed_as_hung() -> None:
-    """Without a heartbeat for hang_timeout it is killed, and its requests have moved on by then."""
+    """Without a heartbeat for hang_timeout its requests move on, it is asked for its stacks, and killed."""
 
     async def script(stage: Stage) -> None:
         await stage.get_ready()
@@ -170,8 +98,11 @@ def test_a_silent_worker_is_killed_as_hung() -> None:
             stage.child.say(BEAT)
         await settle()
         stage.child.killable = False
-        assert await stage.after(31) is State.KILLING
+        assert await stage.after(30.1) is State.HUNG
+        assert stage.child.examined == 1
+        assert stage.child.signals == []
         assert stage.listener.events == ["ready cpu0.1", "gone cpu0.1"]
+        assert await stage.after(1) is State.KILLING
         stage.child.say(Stepped(1, (Output(1, (5,)),)))
         stage.child.exit(-9)
         await settle()
@@ -188,7 +119,7 @@ def test_a_changed_deadline_holds_for_a_running_worker() -> None:
     async def script(stage: Stage) -> None:
         await stage.get_ready()
         stage.section = WorkersSection(hang_timeout=2)
-        await stage.after(6)
+        await stage.after(7)
         assert stage.nursery.children[0].signals == [signal.SIGKILL]
 
     play(script, hang_timeout=3000)
@@ -465,7 +396,7 @@ def test_a_report_about_an_earlier_life_is_dropped() -> None:
         stage.child.exit(1)
         await stage.after(1)
         await stage.get_ready()
-        worker = stage.pool._workers["cpu0"]
+        worker = stage.pool._places["cpu0"].worker
         for report in (Exited(1, 1), HungUp(1, "end of file", broken=True), Said(1, Dying(3, "late"))):
             worker._post(report)
         await settle()
@@ -614,53 +545,3 @@ def test_the_wait_is_guessed_from_progress_and_from_the_last_time() -> None:
         assert stage.pool.ready_in_seconds() == pytest.approx(10, rel=0.01)
 
     play(script)
-
-
-ACTS: dict[str, Callable[[Stage, ScriptedChild, str], object]] = {
-    "greet": lambda stage, child, name: child.say(HELLO),
-    "load": lambda stage, child, name: child.load(),
-    "step": lambda stage, child, name: child.say(Stepped(1, (Output(1, (1,)),))),
-    "beat": lambda stage, child, name: child.say(BEAT),
-    "garbage": lambda stage, child, name: child.say_bytes(b"\xff" * 8),
-    "last words": lambda stage, child, name: child.say(Dying(1, "oh")),
-    "hang up": lambda stage, child, name: child.hang_up(),
-    "exit 0": lambda stage, child, name: child.exit(0),
-    "exit 1": lambda stage, child, name: child.exit(1, hang_up_first=False),
-    "exit 3": lambda stage, child, name: child.exit(3),
-    "killed": lambda stage, child, name: child.exit(-9, hang_up_first=False),
-    "drain": lambda stage, child, name: stage.pool.drain(name, grace_seconds=7),
-    "resume": lambda stage, child, name: stage.pool.resume(name),
-    "restart": lambda stage, child, name: stage.pool.restart(name, grace_seconds=7),
-    "reconcile": lambda stage, child, name: stage.pool.reconcile(),
-    "missing": lambda stage, child, name: setattr(stage.nursery, "missing", not stage.nursery.missing),
-    "new settings": lambda stage, child, name: setattr(stage, "settings", EngineSettings(checkpoint=name)),
-}
-
-
-@settings(max_examples=150)
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(sorted(ACTS)),
-            st.integers(0, 3),
-            st.sampled_from([None, None, 0.0, 0.4, 1.0, 9.0, 40.0, 700.0]),
-        ),
-        max_size=40,
-    )
-)
-def test_no_script_leads_to_an_illegal_move(script: list[tuple[str, int, float | None]]) -> None:
-    """Whatever workers, operators and time do, in whatever order, every move is legal and the pool can be stopped."""
-
-    async def act(stage: Stage) -> None:
-        for name, number, seconds in script:
-            if stage.nursery.children:
-                child = stage.nursery.children[-1 - number % min(3, len(stage.nursery.children))]
-                ACTS[name](stage, child, f"cpu{number % 2}")
-            if seconds is not None:
-                await asyncio.sleep(seconds)
-        await settle()
-        for status in stage.pool.status():
-            assert (status.pid is None) == (status.state in {State.STOPPED, State.BACKOFF, State.FAILED})
-
-    stage = play(act, seats=2)
-    assert {status.state for status in stage.pool.status()} == {State.STOPPED}

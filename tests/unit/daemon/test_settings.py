@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gemmad.config.schema import Config, EngineSection, MemorySection, ModelSection, WorkersSection
-from gemmad.daemon.run import engine_settings
+from gemmad.daemon.settings import engine_settings
 from gemmad.generation import EngineSettings
 from gemmad.supervisor.seat import Seat
 
