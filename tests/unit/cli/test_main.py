@@ -28,7 +28,7 @@ def test_help_names_every_verb(gemmad: Command) -> None:
     """Help lists the verbs; no arguments at all is a call for help."""
     for arguments in (("--help",), ("-h",), ()):
         said = gemmad(*arguments)
-        for verb in ("serve", "health", "version", "config"):
+        for verb in ("serve", "health", "version", "config", "plan", "bench", "status", "drain", "resume", "recycle"):
             assert verb in said.stdout + said.stderr
 
 
