@@ -49,7 +49,8 @@ def test_the_bundled_model_is_measured_in_seconds(tmp_path: Path) -> None:
     assert {label for label, row in rows.items() if row["status"] != "ok"} == {"idle share, batch 1"}
     decode = rows["decode, batch 4"]
     assert len(decode["samples"]) == decode["spread"]["count"] == 2
-    assert decode["floor"] * decode["percent_of_floor"] / 100 == pytest.approx(decode["spread"]["median"], rel=0.01)
+    at = decode["floor"] * decode["percent_of_floor"] / 100
+    assert 0.99 * min(decode["samples"]) <= at <= 1.01 * max(decode["samples"])
     facts = report["facts"]
     assert facts["command"][:3] == ["gemmad", "bench", "--demo"]
     assert facts["libraries"]["torch"]

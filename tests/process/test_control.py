@@ -114,7 +114,7 @@ class Streams:
 
 def test_from_loading_to_ready(tmp_path: Path) -> None:
     """While a worker loads the status says how far and leaves with 1; once it is ready, with 0."""
-    with start_fake(tmp_path, Behaviour(load_seconds=2.0)) as daemon:
+    with start_fake(tmp_path, Behaviour(load_seconds=6.0)) as daemon:
         daemon.wait_listening()
         daemon.wait_until(lambda: any(worker.progress for worker in see(daemon).workers))
         said = gemmad(daemon, "status")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 
 import torch
@@ -12,6 +12,7 @@ from gemmad.kernels.triton import attention_tiles
 from gemmad.kernels.triton.attention_tiles import Tile
 from gemmad.kernels.triton.decode import decode
 from gemmad.kernels.triton.prefill import prefill
+from gemmad.kernels.triton.programs import first_programs
 
 hopper: ModuleType | None
 try:
@@ -30,6 +31,13 @@ class Launch:
     batch: AttentionBatch
     tile: Tile | None = None
     """None: what was measured to be fastest. A measurement sets others."""
+    _first: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def first_programs(self, block_q: int) -> torch.Tensor:
+        """Those for sequences with more than one token; the first layer that asks computes them for all."""
+        if block_q not in self._first:
+            self._first[block_q] = first_programs(self.batch, block_q, least=2)
+        return self._first[block_q]
 
 
 def plan_launch(batch: AttentionBatch) -> Launch:
@@ -61,10 +69,14 @@ def _prefill(
     batch, tile = launch.batch, launch.tile
     if tile is None:
         if hopper is not None and hopper_enabled and hopper.can_prefill(q, key_pages):
-            mixed: torch.Tensor = hopper.prefill(q, key_pages, value_pages, batch, scale=scale, alone=False)
+            rows = hopper.program_rows(q)
+            first = launch.first_programs(rows * key_pages.shape[2] // q.shape[1])
+            mixed: torch.Tensor = hopper.prefill(q, key_pages, value_pages, batch, scale=scale, rows=rows, first=first)
             return mixed
         tile = attention_tiles.prefill_tile(len(q), heads=q.shape[1], kv_heads=key_pages.shape[2])
-    return prefill(q, key_pages, value_pages, batch, tile=_fit(tile, q), scale=scale, alone=False)
+    tile = _fit(tile, q)
+    first = launch.first_programs(tile.block_q)
+    return prefill(q, key_pages, value_pages, batch, tile=tile, scale=scale, first=first)
 
 
 def _fit(tile: Tile, q: torch.Tensor) -> Tile:

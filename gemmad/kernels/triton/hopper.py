@@ -31,6 +31,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.triton.programs import first_programs
 
 LOG2E = 1.4426950408889634
 KEYS = 64
@@ -70,30 +71,37 @@ def prefill(
     *,
     scale: float,
     rows: int | None = None,
-    alone: bool = True,
+    first: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
 
-    `rows`: of a program; None takes what suits the batch. `alone` False leaves out sequences with a single token.
+    `rows`: of a program; None takes what suits the batch. `first`: `first_programs` for `queries`; None: every sequence
+    is computed.
     """
     tokens, heads, head_dim = q.shape
     _, page_tokens, kv_heads, _ = key_pages.shape
     group = heads // kv_heads
     sequences = batch.context_lens.shape[0]
-    rows = rows or (SHORT_ROWS if tokens * heads // ROWS < _SHORT_PROGRAMS else ROWS)
+    rows = rows or program_rows(q)
+    first = first_programs(batch, rows // group) if first is None else first
     plane = _plane(key_pages)
     assert plane is not None, "asked before"
     _, page_rows, head_rows, head_columns = plane
     out = torch.empty_like(q)
     _prefill[(kv_heads, tokens // (rows // group) + sequences)](
         q, _descriptor(key_pages), _descriptor(value_pages), out,
-        batch.page_table, batch.query_starts, batch.positions, batch.reach, batch.columns, sequences, scale * LOG2E,
-        page_rows, head_rows, head_columns,
+        batch.page_table, first, batch.query_starts, batch.positions, batch.reach, batch.columns, sequences,
+        scale * LOG2E, page_rows, head_rows, head_columns,
         HEADS=heads, GROUP=group, HEAD_DIM=head_dim, BLOCK_Q=rows // group, BLOCK_N=KEYS, PAGE=page_tokens,
-        WINDOW=batch.window or 0, LEAST=1 if alone else 2, WARPS=rows // 16, num_warps=rows // 16,
+        WINDOW=batch.window or 0, WARPS=rows // 16, num_warps=rows // 16,
         enable_fp_fusion=True,
     )  # fmt: skip
     return out
+
+
+def program_rows(q: torch.Tensor) -> int:
+    """Rows of a program's tile, queries times the heads that share one of keys, that suit a batch q [T, H, D]."""
+    return SHORT_ROWS if q.shape[0] * q.shape[1] // ROWS < _SHORT_PROGRAMS else ROWS
 
 
 @functools.cache
@@ -128,10 +136,10 @@ def _descriptor(pages: torch.Tensor) -> TensorDescriptor:
 @gluon.jit(do_not_specialize=["sequences"])
 def _prefill(
     q_ptr, k_plane, v_plane, out_ptr,
-    table_ptr, starts_ptr, positions_ptr, reach_ptr, columns_ptr, sequences, scale,
+    table_ptr, first_ptr, starts_ptr, positions_ptr, reach_ptr, columns_ptr, sequences, scale,
     page_rows, head_rows, head_columns,
     HEADS: gl.constexpr, GROUP: gl.constexpr, HEAD_DIM: gl.constexpr, BLOCK_Q: gl.constexpr, BLOCK_N: gl.constexpr,
-    PAGE: gl.constexpr, WINDOW: gl.constexpr, LEAST: gl.constexpr, WARPS: gl.constexpr,
+    PAGE: gl.constexpr, WINDOW: gl.constexpr, WARPS: gl.constexpr,
 ):  # fmt: skip
     BLOCK_M: gl.constexpr = BLOCK_Q * GROUP
     SCORES: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [WARPS, 1], [16, BLOCK_N, 16])
@@ -140,13 +148,12 @@ def _prefill(
     FLAT: gl.constexpr = gl.BlockedLayout([1, 8], [32 // LANES, LANES], [WARPS, 1], [1, 0])
 
     head = gl.program_id(0)
-    program = gl.num_programs(1) - 1 - gl.program_id(1)
-    sequence = _find_sequence(starts_ptr, sequences, program, BLOCK_Q)
-    start = gl.load(starts_ptr + sequence)
-    stop = gl.load(starts_ptr + sequence + 1)
-    first_query = start + (program - (start // BLOCK_Q + sequence)) * BLOCK_Q
-    if (first_query >= stop) | (stop - start < LEAST):
+    program = gl.load(first_ptr + sequences) - 1 - gl.program_id(1)
+    if program < 0:
         return
+    sequence = _find_sequence(first_ptr, sequences, program)
+    stop = gl.load(starts_ptr + sequence + 1)
+    first_query = gl.load(starts_ptr + sequence) + (program - gl.load(first_ptr + sequence)) * BLOCK_Q
     columns = gl.load(columns_ptr)
 
     flat_row = gl.arange(0, BLOCK_M, gl.SliceLayout(1, FLAT))
@@ -257,13 +264,13 @@ def _prefill(
 
 
 @gluon.jit
-def _find_sequence(starts_ptr, sequences, program, BLOCK_Q: gl.constexpr):
-    """The last sequence whose first program is not after this one."""
+def _find_sequence(first_ptr, sequences, program):
+    """The last sequence whose first program is not after this one: the one that owns it."""
     low = 0
     high = sequences
     while low < high:
         middle = (low + high) // 2
-        if gl.load(starts_ptr + middle) // BLOCK_Q + middle <= program:
+        if gl.load(first_ptr + middle) <= program:
             low = middle + 1
         else:
             high = middle

@@ -4,10 +4,10 @@ A program computes BLOCK_Q queries of one sequence for one key-value head, whose
 (FlashAttention-2's online softmax, https://arxiv.org/abs/2307.08691). Only blocks of keys that some row may not see
 whole are masked: those at the window's edge and at the diagonal.
 
-Which sequence a program works on follows from its number alone: sequence s owns the numbers from
-`query_starts[s] // BLOCK_Q + s` on, and a program finds s by bisection. So the grid depends on the sizes of the batch
-only, not on its contents, and a captured graph serves every batch of its size; programs without work leave at once.
-Numbers are taken from the last one down: the queries that see most keys begin first, and short work fills the gaps.
+Which sequence a program works on follows from its number, by bisection of `first_programs`. The grid depends on the
+sizes of the batch only, not on its contents, so a captured graph serves every batch of its size; programs without work
+leave at once. Numbers are taken from the last one down: the queries that see most keys begin first, and short work
+fills the gaps.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, name-defined"
 # ruff: noqa: N803, PLR0913, PLR0915, PLR0917  (a kernel takes what it touches; capitals are constants)
@@ -20,6 +20,7 @@ import triton.language as tl
 
 from gemmad.kernels.batch import AttentionBatch
 from gemmad.kernels.triton.attention_tiles import Tile
+from gemmad.kernels.triton.programs import first_programs
 
 LOG2E = 1.4426950408889634
 
@@ -32,25 +33,26 @@ def prefill(
     *,
     tile: Tile,
     scale: float,
-    alone: bool = True,
+    first: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
 
-    `alone` False leaves the rows of sequences with a single token as they were taken from memory: `decode` is better at
-    those.
+    `first`: `first_programs` for the tile's queries; rows of a sequence that owns no program stay as they were taken
+    from memory. None: every sequence is computed.
     """
     tokens, heads, head_dim = q.shape
     _, page_tokens, kv_heads, _ = key_pages.shape
     group = heads // kv_heads
     sequences = batch.context_lens.shape[0]
     out = torch.empty_like(q)
+    first = first_programs(batch, tile.block_q) if first is None else first
     _prefill[(kv_heads, tokens // tile.block_q + sequences)](
         q, key_pages, value_pages, out,
-        batch.page_table, batch.query_starts, batch.positions, batch.reach,
+        batch.page_table, first, batch.query_starts, batch.positions, batch.reach,
         batch.columns, sequences, scale * LOG2E, *key_pages.stride()[:3],
         HEADS=heads, GROUP=group, HEAD_DIM=head_dim, BLOCK_D=max(16, triton.next_power_of_2(head_dim)),
         BLOCK_Q=tile.block_q, BLOCK_M=max(16, triton.next_power_of_2(tile.block_q * group)), BLOCK_N=tile.block_n,
-        PAGE=page_tokens, WINDOW=batch.window or 0, WIDE=needs_wide(key_pages), LEAST=1 if alone else 2,
+        PAGE=page_tokens, WINDOW=batch.window or 0, WIDE=needs_wide(key_pages),
         num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=True,
     )  # fmt: skip
     return out
@@ -59,20 +61,19 @@ def prefill(
 @triton.jit(do_not_specialize=["sequences"])
 def _prefill(
     q_ptr, k_ptr, v_ptr, out_ptr,
-    table_ptr, starts_ptr, positions_ptr, reach_ptr,
+    table_ptr, first_ptr, starts_ptr, positions_ptr, reach_ptr,
     columns_ptr, sequences, scale, page_stride, token_stride, head_stride,
     HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, PAGE: tl.constexpr, WINDOW: tl.constexpr,
-    WIDE: tl.constexpr, LEAST: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
     head = tl.program_id(0)
-    program = tl.num_programs(1) - 1 - tl.program_id(1)
-    sequence = find_sequence(starts_ptr, sequences, program, BLOCK_Q)
-    start = tl.load(starts_ptr + sequence)
-    stop = tl.load(starts_ptr + sequence + 1)
-    first_query = start + (program - (start // BLOCK_Q + sequence)) * BLOCK_Q
-    if (first_query >= stop) | (stop - start < LEAST):
+    program = tl.load(first_ptr + sequences) - 1 - tl.program_id(1)
+    if program < 0:
         return
+    sequence = find_sequence(first_ptr, sequences, program)
+    stop = tl.load(starts_ptr + sequence + 1)
+    first_query = tl.load(starts_ptr + sequence) + (program - tl.load(first_ptr + sequence)) * BLOCK_Q
     columns = tl.load(columns_ptr)
 
     rows = tl.arange(0, BLOCK_M)
@@ -130,13 +131,13 @@ def _prefill(
 
 
 @triton.jit
-def find_sequence(starts_ptr, sequences, program, BLOCK_Q: tl.constexpr):
-    """The last sequence whose first program is not after this one."""
+def find_sequence(first_ptr, sequences, program):
+    """The last sequence whose first program is not after this one: the one that owns it."""
     low = 0
     high = sequences
     while low < high:
         middle = (low + high) // 2
-        if tl.load(starts_ptr + middle) // BLOCK_Q + middle <= program:
+        if tl.load(first_ptr + middle) <= program:
             low = middle + 1
         else:
             high = middle
