@@ -50,7 +50,7 @@ def build_engine(
     Raises CheckpointError for a folder that cannot be served, MemoryPlanError for settings that do not fit, ConfigError
     for an attention backend that cannot be had.
     """
-    torch.set_num_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(settings.cpu_threads or _threads(os.environ.get("OMP_NUM_THREADS", "")))
     config = read_config(Path(settings.checkpoint))
     device = torch.device(settings.device)
     settings = _resolved(settings, device)
@@ -171,6 +171,11 @@ def _graph_runner(
         recorder=recorder,
         gather_tokens=gather_tokens,
     )
+
+
+def _threads(told: str) -> int:
+    """What the environment says, which a process that was forked late cannot take from it by itself; else all cores."""
+    return int(told) if told.isdecimal() and int(told) > 0 else len(os.sched_getaffinity(0))
 
 
 def _dtype(settings: EngineSettings) -> torch.dtype:
