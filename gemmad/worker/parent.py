@@ -12,8 +12,8 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent() -> None:
     """SIGKILL this process when the thread that spawned it ends, and at once if that has happened already.
 
-    Linux only (prctl(2), PR_SET_PDEATHSIG). The socket's end of file says the same to a worker that reads; it is also how
-    one finds out whose daemon was gone before this. A parent with process id 1 may be the daemon itself, in a container.
+    Linux only (prctl(2), PR_SET_PDEATHSIG). The socket's end of file says the same to a worker that reads; it is also
+    how one finds out whose daemon was gone before this: a parent with process id 1 may be the daemon, in a container.
     """
     parent = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
