@@ -198,6 +198,8 @@ class Scheduler:
         the budget is what bounds the images of a step.
         """
         hit = MISS if self._prefixes is None else self._prefixes.match(sequence)
+        if self._is_in_the_making(sequence, hit, chunks):
+            return 0
         start = hit.pages * self._limits.page_tokens
         picture = sequence.picture_at(start)
         held = start - picture.start if picture is not None else 0
@@ -216,6 +218,22 @@ class Scheduler:
         self.running.append(sequence)
         chunks.append(_chunk(sequence, count))
         return count + held
+
+    def _is_in_the_making(self, sequence: Sequence, hit: Hit, chunks: list[Chunk]) -> bool:
+        """Whether this very step computes the page that a waiting sequence would begin with, for another one: a step
+        later it is there to be taken over. So equal prompts that come together are computed once."""
+        page, first = self._limits.page_tokens, hit.pages
+        if self._prefixes is None or len(sequence.page_keys) <= first:
+            return False
+        key = sequence.page_keys[first]
+        return any(
+            chunk.start <= first * page
+            and chunk.end >= (first + 1) * page
+            and len(chunk.sequence.page_keys) > first
+            and chunk.sequence.page_keys[first] == key
+            for chunk in chunks
+            if chunk.count > 1
+        )
 
     def _has_room(self, sequence: Sequence, hit: Hit, end: int) -> bool:
         """Whether all known tokens of a waiting sequence have full pages beside what those that run will need, and its

@@ -127,14 +127,35 @@ def test_an_evicted_beginning_is_computed_again() -> None:
     assert cached(b, sequence(9, tokens(20))) == 0
 
 
-def test_two_at_once_hold_one_copy() -> None:
-    """Equal prompts that are computed side by side go on with one page for each content."""
+def test_equal_prompts_that_come_together_are_computed_once() -> None:
+    """The first is computed, the others begin a step later behind all of its whole pages."""
+    b = bench(prefix_cache=True, budget=64, more=60)
+    asked = [b.add(sequence(number, tokens(22), seed=number, say=3)) for number in range(3)]
+    assert [(c.sequence.request_id, c.count) for c in b.step()] == [(0, 22)]
+    assert [(c.sequence.request_id, c.count) for c in b.step()] == [(0, 1), (1, 2), (2, 2)]
+    assert [s.cached_tokens for s in asked] == [0, 20, 20]
+    b.drain()
+
+
+def test_prompts_that_begin_apart_do_not_wait() -> None:
+    """Only the page that a prompt would begin with, and only as a whole, is worth waiting for."""
     b = bench(prefix_cache=True, budget=64, more=60)
     for number in range(3):
-        b.add(sequence(number, tokens(20), seed=number))
-    b.step()
-    assert [s.full_pages[:5] for s in b.scheduler.running] == [b.scheduler.running[0].full_pages[:5]] * 3
-    assert b.full.used == 5
+        b.add(sequence(number, tokens(20, seed=number)))
+    b.add(sequence(3, tokens(20)[:3]))
+    assert len(b.step()) == 4
+    b.drain()
+
+
+def test_two_at_once_hold_one_copy() -> None:
+    """What is computed side by side all the same, as here two equal replies, goes on with one page for each content."""
+    b = bench(prefix_cache=True, budget=64, more=60)
+    for number in range(3):
+        b.add(sequence(number, tokens(20), seed=0, say=9))
+    for _ in range(7):
+        b.step()
+    held = [s.full_pages[:6] for s in b.scheduler.running]
+    assert held == [held[0]] * 3
     b.drain()
 
 
