@@ -3,9 +3,11 @@
 #   PYTHON=python3.12 make setup      another interpreter (3.11 or newer) for .venv
 #   JOBS=8 make test                  more test processes
 #   ARGS="--port 8000" make run       more flags for the daemon
+#   SECONDS=3600 make chaos           a longer one
 
 PYTHON ?= python3
 JOBS ?= 2
+SECONDS ?= 60
 ARGS ?=
 
 VENV := .venv
@@ -13,10 +15,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench test gpu soak lint format types contracts check docs pins clean distclean
+.PHONY: help setup run bench bench-daemon test chaos gpu soak lint format types contracts check docs pins clean distclean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything in it
 
@@ -26,8 +28,14 @@ run: $(STAMP) ## start the daemon on the bundled model, at http://127.0.0.1:4363
 bench: $(STAMP) ## measure the bundled model, in seconds; ARGS adds flags
 	@$(BIN)/gemmad bench --demo --quick --threads 1 $(ARGS)
 
+bench-daemon: $(STAMP) ## measure what the daemon costs a token; ARGS adds flags
+	@$(BIN)/python -m tests.cost $(ARGS)
+
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+chaos: $(STAMP) ## kill, stop and renew workers under load for a minute: no answer may change
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(ARGS)
 
 gpu: $(STAMP) ## run the tests of kernels and engine on the GPU that is there
 	$(BIN)/python -m pytest tests/gpu tests/kernels
@@ -49,7 +57,8 @@ types: $(STAMP) ## check the types
 contracts: $(STAMP) ## check which package imports which
 	$(BIN)/lint-imports --no-logo
 
-check: lint types contracts test ## all of lint, types, contracts and test: what CI runs
+check: lint types contracts test ## all of lint, types, contracts, test and then chaos: what CI runs
+	@$(MAKE) --no-print-directory chaos
 
 docs: $(STAMP) ## write the pages that are made from the code
 	$(BIN)/python tools/write_docs.py

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sse_starlette.sse import AppStatus
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -21,7 +20,6 @@ from gemmad.errors import GemmadError
 
 def create_app(services: Services) -> Starlette:
     """Routes, and what every answer has in common."""
-    AppStatus.enable_automatic_graceful_drain = False  # streams end when their tickets do, which the daemon sees to
     app = Starlette(
         routes=_routes(services),
         middleware=[Middleware(Edge, clock=services.clock)],

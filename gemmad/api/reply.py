@@ -49,10 +49,11 @@ class Reply:
         return len(self._texts)
 
     async def pieces(self) -> AsyncGenerator[list[Piece], None]:
-        """Text as it becomes safe to show, of all choices that have some. Raises what a ticket ends with."""
+        """Text as it becomes safe to show, of all choices that have some; nothing at all where `nudge` asked for it.
+        Raises what a ticket ends with."""
         async for news in self._choices:
             pieces = [piece for index, progress in news if (piece := self._take(index, progress)) is not None]
-            if pieces:
+            if pieces or not news:
                 yield pieces
 
     async def whole(self) -> list[tuple[str, FinishReason]]:
@@ -62,6 +63,10 @@ class Reply:
             for piece in pieces:
                 texts[piece.index] += piece.text
         return [(text, self._finishes[index]) for index, text in enumerate(texts)]
+
+    def nudge(self) -> None:
+        """Whoever reads gets an empty list, after what pieces there are."""
+        self._choices.nudge()
 
     def close(self) -> None:
         """Let go of the tickets: what is not finished is aborted at once."""

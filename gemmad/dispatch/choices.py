@@ -20,20 +20,29 @@ class Choices:
         """`bell` is the one that all the tickets ring."""
         self.tickets = tuple(tickets)
         self._bell = bell
+        self._nudged = False
 
     def __aiter__(self) -> Choices:
         return self
 
     async def __anext__(self) -> News:
-        """Raises RequestFailedError, QueueFullError, UnavailableError or InvalidRequestError."""
+        """Raises RequestFailedError, QueueFullError, UnavailableError or InvalidRequestError. Empty after a `nudge`."""
         while True:
             news = [(index, said) for index, ticket in enumerate(self.tickets) if (said := ticket.take()) is not None]
             if news:
                 return news
             if self._are_over():
                 raise StopAsyncIteration
+            if self._nudged:
+                self._nudged = False
+                return []
             self._bell.clear()
             await self._bell.wait()
+
+    def nudge(self) -> None:
+        """Whoever reads gets an empty list, after what news there is."""
+        self._nudged = True
+        self._bell.set()
 
     def close(self) -> None:
         """Nobody wants to hear more of any."""

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gemmad.metrics import Metrics, Reading, WorkerReading
+from gemmad.metrics import Gaps, Metrics, Reading, WorkerReading
 
 
 def test_a_reading_as_metrics() -> None:
@@ -48,3 +49,17 @@ def test_two_daemons_in_one_process() -> None:
     first.requests.labels(outcome="stop").inc()
     assert b'outcome="stop"' in first.render()
     assert b'outcome="stop"' not in second.render()
+
+
+def test_gaps_are_told_as_a_histogram() -> None:
+    """Bounds, counts and sum are those of prometheus_client's own, on a bound and beyond the last one too."""
+    bounds = (0.001, 0.0025, 0.5, 1.0)
+    theirs, ours = CollectorRegistry(), CollectorRegistry()
+    judge = Histogram("gap_seconds", "Between.", buckets=bounds, registry=theirs)
+    gaps = Gaps("gap_seconds", "Between.", bounds)
+    ours.register(gaps)
+    for seconds in (0.0, 0.001, 0.0011, 0.5, 0.7, 3.0):
+        judge.observe(seconds)
+        gaps.observe(seconds)
+    expected = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
+    assert generate_latest(ours).splitlines() == expected

@@ -113,7 +113,7 @@ class ModelList(Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
-def encode(body: Struct) -> bytes:
+def encode(body: Struct | str) -> bytes:
     """JSON."""
     return _encoder.encode(body)
 

@@ -49,6 +49,26 @@ def test_news_of_one_step_come_at_once() -> None:
     play(script)
 
 
+def test_a_nudge_wakes_a_reader_with_nothing() -> None:
+    """It hears an empty list once, after what news there is, and goes on."""
+
+    async def script(office: Office) -> None:
+        worker = office.worker()
+        choices = submit(office, 2)
+        reader = asyncio.create_task(anext(choices))
+        await settle()
+        choices.nudge()
+        assert await reader == []
+        worker.step()
+        choices.nudge()
+        assert [index for index, _ in await anext(choices)] == [0]
+        assert await anext(choices) == []
+        worker.step()
+        assert [(index, progress.finish) for index, progress in await anext(choices)] == [(0, FinishReason.LENGTH)]
+
+    play(script)
+
+
 def test_a_reader_that_waits_is_woken() -> None:
     """Reading before anything is said waits for whichever speaks first."""
 
