@@ -83,8 +83,10 @@ def test_an_image_and_a_prompt_are_asked_twice(stage: Stage) -> None:
 def test_mixed_traffic_hears_all_kinds(rig: Rig) -> None:
     """Clients come and go for as long as asked, and every first token is counted once."""
     traffic = Traffic(rig, clients=4, longest=200)
-    assert traffic.run(0.4) >= 0.4
-    heard = traffic.heard
+    heard, turns = traffic.heard, 0
+    while not heard.tokens and turns < 50:  # however slow the machine is
+        assert traffic.run(0.4) >= 0.4
+        turns += 1
     assert heard.tokens == len(heard.firsts) + len(heard.gaps) > 0
     assert sum(heard.requests.values()) >= len(heard.firsts)
 
