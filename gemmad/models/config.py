@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gemmad.errors import CheckpointError
-
-Size = Annotated[int, Meta(ge=1)]
+from gemmad.planning import shape as planning
+from gemmad.planning.shape import Size
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,10 @@ class TextShape:
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
 
-class VisionShape(Struct, frozen=True, kw_only=True):
+class VisionShape(planning.VisionShape, frozen=True, kw_only=True):
     """The SigLIP tower, in the names and with the defaults of transformers' SiglipVisionConfig."""
 
     model_type: Literal["siglip_vision_model"] = "siglip_vision_model"
-    hidden_size: Size = 768
-    intermediate_size: Size = 3072
-    num_hidden_layers: Size = 12
-    num_attention_heads: Size = 12
-    num_channels: Size = 3
-    image_size: Size = 224
-    patch_size: Size = 16
     hidden_act: Literal["gelu_pytorch_tanh"] = "gelu_pytorch_tanh"
     layer_norm_eps: float = 1e-6
 
@@ -115,26 +108,15 @@ class _Ropes(Struct, frozen=True):
     sliding_attention: _Rope | None = None
 
 
-class _TextConfig(Struct, frozen=True, kw_only=True):
-    """What matters of transformers' Gemma3TextConfig, with its defaults."""
+class _TextConfig(planning.TextKeys, frozen=True, kw_only=True):
+    """What matters of transformers' Gemma3TextConfig beside its sizes, with its defaults."""
 
-    vocab_size: Size = 262_208
-    hidden_size: Size = 2304
-    intermediate_size: Size = 9216
-    num_hidden_layers: Size = 26
-    num_attention_heads: Size = 8
-    num_key_value_heads: Size = 4
-    head_dim: Size = 256
     hidden_activation: str = "gelu_pytorch_tanh"
-    max_position_embeddings: Size = 131_072
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool | None = True
     attention_bias: bool | None = False
     query_pre_attn_scalar: float = 256
-    sliding_window: Size | None = 4096
     layer_types: tuple[Literal["full_attention", "sliding_attention"], ...] | None = None
-    sliding_window_pattern: Size = 6
-    """Which layers see the whole context in files without `layer_types`: every so manieth."""
     rope_parameters: _Ropes | None = None
     rope_scaling: _Rope | None = None
     """Of the full layers, in older files."""

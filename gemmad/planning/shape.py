@@ -103,8 +103,8 @@ def published_shape(name: str) -> ModelShape:
     return _shape(msgspec.convert(PUBLISHED[name], _File), name)
 
 
-class _Text(Struct, frozen=True):
-    """The keys that matter, with the defaults of transformers' Gemma3TextConfig."""
+class TextKeys(Struct, frozen=True):
+    """The language network's keys that set its sizes, with the defaults of transformers' Gemma3TextConfig."""
 
     vocab_size: Size = 262_208
     hidden_size: Size = 2304
@@ -120,11 +120,11 @@ class _Text(Struct, frozen=True):
     layer_types: tuple[str, ...] | None = None
 
 
-class _File(_Text, frozen=True):
+class _File(TextKeys, frozen=True):
     """config.json. A text-only model has the language network's keys at the top."""
 
     model_type: str | None = None
-    text_config: _Text | None = None
+    text_config: TextKeys | None = None
     vision_config: VisionShape | None = None
     mm_tokens_per_image: Size = 256
 
@@ -133,7 +133,7 @@ def _shape(file: _File, source: str) -> ModelShape:
     if file.model_type not in {"gemma3", "gemma3_text"}:
         raise CheckpointError(f"{source}: model_type is {file.model_type!r}; gemmad serves gemma3 and gemma3_text")
     sees = file.model_type == "gemma3"
-    text = (file.text_config or _Text()) if sees else file
+    text = (file.text_config or TextKeys()) if sees else file
     layers = range(1, text.num_hidden_layers + 1)
     if text.layer_types is None:
         full_layers = tuple(layer % text.sliding_window_pattern == 0 for layer in layers)

@@ -11,6 +11,7 @@ from gemmad.kernels.batch import AttentionBatch
 from gemmad.kernels.triton import attention_tiles
 from gemmad.kernels.triton.attention_tiles import Tile
 from gemmad.kernels.triton.decode import decode
+from gemmad.kernels.triton.device import shared_memory_bytes
 from gemmad.kernels.triton.prefill import prefill
 from gemmad.kernels.triton.programs import first_programs
 
@@ -80,5 +81,5 @@ def _prefill(
 
 
 def _fit(tile: Tile, q: torch.Tensor) -> Tile:
-    room = attention_tiles.shared_memory_bytes(q.device)
+    room = shared_memory_bytes(q.device)
     return attention_tiles.fit(tile, head_dim=q.shape[2], itemsize=q.element_size(), room_bytes=room)

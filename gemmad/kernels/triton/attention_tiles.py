@@ -5,10 +5,7 @@ The kernels are `decode`, `prefill`, and `hopper`, which is `prefill` in instruc
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
-
-import torch
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,3 @@ def fit(tile: Tile, *, head_dim: int, itemsize: int, room_bytes: int) -> Tile:
     if room_bytes >= _AMPERE_SHARED_BYTES:
         return replace(tile, stages=2)
     return replace(tile, block_q=max(2, tile.block_q // 2), block_n=32, warps=4, stages=2)
-
-
-@functools.cache
-def shared_memory_bytes(device: torch.device) -> int:
-    """What one program may have of it (CUDA C++ programming guide, technical specifications by compute capability); on
-    a CPU, where an interpreter plays the device, a Hopper's."""
-    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
-    if (9, 0) <= capability < (12, 0):
-        return 227 << 10
-    return (163 if capability in {(8, 0), (8, 7)} else 99) << 10

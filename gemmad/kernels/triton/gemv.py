@@ -23,6 +23,7 @@ import triton.language as tl
 from torch.nn import functional as F
 
 from gemmad.kernels.triton import launch
+from gemmad.kernels.triton.device import shared_memory_bytes
 from gemmad.kernels.triton.launch import begin, wait_for_inputs
 from gemmad.kernels.triton.norms import add_norm, sum_parts
 from gemmad.kernels.triton.tiles import Tile, tile_for
@@ -68,7 +69,7 @@ def _tile(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False) -> Tile
         len(x),
         gated=gated,
         weight_bytes=weight.element_size(),
-        shared_bytes=launch.shared_memory_bytes(x.device),
+        shared_bytes=shared_memory_bytes(x.device),
     )
 
 

@@ -36,16 +36,6 @@ def options(device: torch.device, *, warps: int, stages: int = 1) -> dict[str, A
 
 
 @functools.cache
-def shared_memory_bytes(device: torch.device) -> int:
-    """What one program may have of it; on a CPU, where an interpreter plays the device, a Hopper's."""
-    if device.type != "cuda":
-        return 227 << 10
-    properties: Any = torch.cuda.get_device_properties(device)  # torch's stubs lack the field
-    room: int = properties.shared_memory_per_block_optin
-    return room
-
-
-@functools.cache
 def _can_overlap(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
