@@ -73,15 +73,16 @@ def rotate_and_store(
 
     qkv [T, (H + 2K)·D] as the merged projection gives it; q_weight, k_weight [D] float32; rope [2, T, D/2];
     key_pages, value_pages [pages, page_tokens, K, D], written at `slots` [T]. Returns [T, H, D] in qkv's dtype.
-    A row whose slot is negative is padding: nothing is written for it.
+    A row whose slot is negative is padding: nothing is written for it. All of it is computed in float32 and rounded
+    once, at the end; transformers rounds in between.
     """
     _, page_tokens, kv_heads, head_dim = key_pages.shape
     heads = qkv.shape[1] // head_dim - 2 * kv_heads
     parts = qkv.view(qkv.shape[0], -1, head_dim)
     q, k, v = parts[:, :heads], parts[:, heads : heads + kv_heads], parts[:, heads + kv_heads :]
-    cos, sin = rope[0][:, None].to(qkv.dtype), rope[1][:, None].to(qkv.dtype)
-    q = _rotate(rms_norm(q, q_weight, eps), cos, sin)
-    k = _rotate(rms_norm(k, k_weight, eps), cos, sin)
+    cos, sin = rope[0][:, None], rope[1][:, None]
+    q = _rotate(rms_norm(q.float(), q_weight, eps), cos, sin).to(qkv.dtype)
+    k = _rotate(rms_norm(k.float(), k_weight, eps), cos, sin)
     kept = slots >= 0
     places = slots[kept] // page_tokens, slots[kept] % page_tokens
     key_pages.index_put_(places, k[kept].to(key_pages.dtype))

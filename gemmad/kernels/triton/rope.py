@@ -108,16 +108,13 @@ def _rotate_and_store(
     sine = tl.load(turn + sine_stride, mask=columns < HALF, other=0.0)
     slot = tl.load(slots + row).to(tl.int64)
 
-    dtype = qkv.dtype.element_ty
-    cosine = cosine.to(dtype).to(tl.float32)
-    sine = sine.to(dtype).to(tl.float32)
     low = first.to(tl.float32)
     high = second.to(tl.float32)
     scale = tl.rsqrt(tl.sum(low * low + high * high, 1) / (2 * HALF) + eps)[:, None]
-    low = (low * scale * first_scale).to(dtype).to(tl.float32)
-    high = (high * scale * second_scale).to(dtype).to(tl.float32)
-    turned_low = _rounded(low * cosine, dtype) - _rounded(high * sine, dtype)
-    turned_high = _rounded(high * cosine, dtype) + _rounded(low * sine, dtype)
+    low *= scale * first_scale
+    high *= scale * second_scale
+    turned_low = low * cosine - high * sine
+    turned_high = high * cosine + low * sine
 
     queries = out + row * out_stride + head * out_head_stride + columns
     tl.store(queries, turned_low, mask=is_query)
@@ -127,16 +124,10 @@ def _rotate_and_store(
         offset = slot % page_tokens
         key_head = head - Q_HEADS
         keys = key_pages + page * key_page_stride + offset * key_token_stride + key_head * key_head_stride + columns
-        tl.store(keys, turned_low.to(dtype), mask=is_key)
-        tl.store(keys + HALF, turned_high.to(dtype), mask=is_key)
+        tl.store(keys, turned_low, mask=is_key)
+        tl.store(keys + HALF, turned_high, mask=is_key)
         value_head = head - Q_HEADS - KV_HEADS
         values = value_pages + page * value_page_stride + offset * value_token_stride
         values += value_head * value_head_stride + columns
         tl.store(values, first, mask=is_value)
         tl.store(values + HALF, second, mask=is_value)
-
-
-@triton.jit
-def _rounded(values, dtype: tl.constexpr):
-    """What a tensor of `dtype` would hold: the reference's products are such tensors."""
-    return values.to(dtype).to(tl.float32)
