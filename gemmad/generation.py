@@ -43,6 +43,49 @@ class SamplingParams(Struct, frozen=True, kw_only=True):
     """No stop id is drawn before this many tokens."""
     stop_token_ids: tuple[int, ...] = ()
     """Ids that end the reply; the id itself is reported as its last token."""
+    frequency_penalty: float = 0.0
+    """Taken off a token's logit for each time that the reply has said it."""
+    presence_penalty: float = 0.0
+    """Taken off a token's logit if the reply has said it."""
+    repetition_penalty: float = 1.0
+    """A token that prompt or reply have: its logit is divided by this if positive, else multiplied (Keskar et al.,
+    arXiv:1909.05858)."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Ids, ascending, and what is added to their logits."""
+    logprobs: int | None = None
+    """How many of the likeliest tokens are reported with each one drawn, 0 to 20; None: no log-probabilities at all.
+    They are the network's own: before penalties, bias, grammar and temperature."""
+    grammar: str | None = None
+    """What the reply must match, as `gemmad.grammar` has compiled it; opaque to all others."""
+
+
+class TokenLogprobs(Struct, frozen=True, array_like=True):
+    """Natural logarithms of what the network held of one token that was drawn, and of the likeliest."""
+
+    token: float
+    top_ids: tuple[int, ...] = ()
+    """The likeliest first, as many as were asked for."""
+    top: tuple[float, ...] = ()
+
+
+class Tool(Struct, frozen=True):
+    """A function that the model may call."""
+
+    name: str
+    description: str = ""
+    parameters: str = '{"type":"object","properties":{}}'
+    """JSON Schema of its arguments, as JSON text with the keys in the client's order."""
+    strict: bool = False
+
+
+class ToolChoice(Struct, frozen=True):
+    """Whether the model calls, and what."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    allowed: tuple[str, ...] | None = None
+    """Names that it may call; None: all. One name and `required` is a call of that function."""
+    parallel: bool = True
+    """Whether it may make several calls in one reply."""
 
 
 class FinishReason(enum.Enum):

@@ -21,6 +21,7 @@ from gemmad.dispatch.counts import Counts, DispatchStatus, TokenRate
 from gemmad.dispatch.deadlines import Deadlines
 from gemmad.dispatch.desk import Desk
 from gemmad.dispatch.entry import Entry
+from gemmad.dispatch.listing import Listed, listed
 from gemmad.dispatch.prefixes import Blocks
 from gemmad.dispatch.prospects import Prospects
 from gemmad.dispatch.ticket import Abandoned, Ending, Request, Ticket
@@ -71,7 +72,7 @@ class Dispatcher:
         return self._submit((request,), asyncio.Event())[0]
 
     def submit_choices(self, requests: Sequence[Request]) -> Choices:
-        """Admit requests that differ in nothing but how they sample, all or none; they own one set of pixels together.
+        """Admit requests that are answered together, all or none; they own one set of pixels together, or have none.
 
         Raises as `submit` does.
         """
@@ -97,6 +98,11 @@ class Dispatcher:
         """The longest context that every ready worker serves; None while none is ready."""
         return min((desk.worker.capacity.max_context for desk in self._desks.values()), default=None)
 
+    @property
+    def request_timeout(self) -> float:
+        """Seconds that a request may take in all."""
+        return self._section().request_timeout
+
     def status(self) -> DispatchStatus:
         """All counts as of now."""
         return DispatchStatus(
@@ -109,6 +115,24 @@ class Dispatcher:
             service_seconds=self._prospects.service.seconds,
             counts=dataclasses.replace(self._counts),
         )
+
+    # --- for operators ------------------------------------------------------------------------------------------------
+
+    def requests(self) -> tuple[Listed, ...]:
+        """All that are admitted and have not ended, in the order in which they came."""
+        now = self._clock()
+        return tuple(listed(entry, now=now) for entry in self._table.values())
+
+    def cancel(self, request_id: str) -> tuple[Listed, ...]:
+        """End what clients know by this id, with all of its choices; those that ended, as they were."""
+        now = self._clock()
+        found = [entry for entry in self._table.values() if entry.ticket.request.request_id == request_id]
+        were = tuple(listed(entry, now=now) for entry in found)
+        for entry in found:
+            message = "An operator of the server cancelled the request."
+            self._end(entry, RequestFailedError(message, code="cancelled", retryable=False))
+        self._hand_out()
+        return were
 
     # --- for the pool -------------------------------------------------------------------------------------------------
 
@@ -247,9 +271,11 @@ class Dispatcher:
         count, max_tokens = len(output.token_ids), ticket.request.sampling.max_tokens
         if len(ticket.said) + count > max_tokens:
             raise ProtocolError(f"request {output.request_id} was to have {max_tokens} tokens and has more")
+        if len(output.logprobs) != (0 if ticket.request.sampling.logprobs is None else count):
+            raise ProtocolError(f"request {output.request_id} has {len(output.logprobs)} log-probabilities")
         if count:
             desk.hear(entry, output)
-            ticket.say(output.token_ids, cached_tokens=output.cached_tokens, now=now)
+            ticket.say(output.token_ids, cached_tokens=output.cached_tokens, now=now, logprobs=output.logprobs)
             entry.account.charge(reply_tokens=count)
             self._counts.generated_tokens += count
             self._deadlines.await_end(entry)

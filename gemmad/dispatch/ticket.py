@@ -10,7 +10,7 @@ from types import TracebackType
 from msgspec import Struct
 
 from gemmad.errors import GemmadError
-from gemmad.generation import FinishReason, Prompt, SamplingParams
+from gemmad.generation import FinishReason, Prompt, SamplingParams, TokenLogprobs
 from gemmad.media.pixels import Pixels
 
 
@@ -36,6 +36,8 @@ class Progress(Struct, frozen=True):
     finish: FinishReason | None
     cached_tokens: int
     """Prompt tokens that were not computed, once the first token is there."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each of `token_ids`, if the request asked for them."""
 
 
 class Abandoned(Struct, frozen=True):
@@ -59,6 +61,8 @@ class Ticket:
         self.request = request
         self.said: list[int] = []
         """Every token id, in order."""
+        self.logprobs: list[TokenLogprobs] = []
+        """One for each, if they were asked for."""
         self.cached_tokens = 0
         self.failovers = 0
         self.ending: Ending | None = None
@@ -94,10 +98,10 @@ class Ticket:
         finish = self.ending if isinstance(self.ending, FinishReason) else None
         if self._over or (self._read == len(self.said) and finish is None):
             return None
-        token_ids = tuple(self.said[self._read :])
+        token_ids, logprobs = tuple(self.said[self._read :]), tuple(self.logprobs[self._read :])
         self._read = len(self.said)
         self._over = finish is not None
-        return Progress(token_ids, finish, self.cached_tokens)
+        return Progress(token_ids, finish, self.cached_tokens, logprobs)
 
     def close(self) -> None:
         """Nobody wants to hear more: what it still had to say is forgotten everywhere, at once. Again is nothing."""
@@ -113,13 +117,21 @@ class Ticket:
 
     # --- for the dispatcher -------------------------------------------------------------------------------------------
 
-    def say(self, token_ids: tuple[int, ...], *, cached_tokens: int, now: float) -> None:
+    def say(
+        self,
+        token_ids: tuple[int, ...],
+        *,
+        cached_tokens: int,
+        now: float,
+        logprobs: tuple[TokenLogprobs, ...] = (),
+    ) -> None:
         """More tokens from its worker, one at least."""
         assert self.ending is None
         if not self.said:
             self.cached_tokens = max(self.cached_tokens, cached_tokens)
             self.first_token_at = now
         self.said.extend(token_ids)
+        self.logprobs.extend(logprobs)
         self._bell.set()
 
     def end(self, ending: Ending) -> None:

@@ -45,9 +45,12 @@ class BlockingChannel(Generic[T]):
     def receive(self) -> T | None:
         """The next message, or None at end of file. Raises ProtocolError on garbage."""
         while not self._messages:
-            data, ancillary, flags, _ = self._sock.recvmsg(
-                READ_BYTES, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
-            )
+            try:
+                data, ancillary, flags, _ = self._sock.recvmsg(
+                    READ_BYTES, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+                )
+            except ConnectionResetError:  # closed over there, with something unread
+                return None
             self._fds.extend(_received_fds(ancillary))
             if flags & socket.MSG_CTRUNC:
                 raise ProtocolError("file descriptors were lost on the way (the process is at its limit)")

@@ -17,9 +17,10 @@ from gemmad.generation import (
     MemoryRow,
     Prompt,
     SamplingParams,
+    TokenLogprobs,
 )
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 EXIT_ASKED = 0
 """The worker was asked to stop."""
@@ -101,6 +102,8 @@ class Output(Struct, frozen=True, array_like=True):
     finish: FinishReason | None = None
     cached_tokens: int = 0
     """Prompt tokens that were not computed because a page held them; counts in the first output only."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each of `token_ids`, if they were asked for."""
 
 
 class Stepped(Message, frozen=True):

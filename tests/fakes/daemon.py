@@ -31,7 +31,7 @@ def main() -> int:
         "model.path": Path(gemmad.demo.__file__).parent / "checkpoint",
         "model.served_names": ["gemma-3-demo"],
         "engine.device": "cpu",
-        **dict(pair.split("=", 1) for pair in arguments.set),
+        **{key: value or None for key, value in (pair.split("=", 1) for pair in arguments.set)},  # empty: the default
     }
     loaded = load_config(None, env=os.environ, overrides=overrides)
     behaviour = msgspec.json.decode(arguments.behaviour, type=Behaviour)

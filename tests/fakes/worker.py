@@ -29,7 +29,7 @@ if not __package__:  # run by its path, from wherever
 import msgspec
 from msgspec import Struct
 
-from gemmad.generation import Capacity, EngineLoad, FinishReason, Prompt, SamplingParams
+from gemmad.generation import Capacity, EngineLoad, FinishReason, Prompt, SamplingParams, TokenLogprobs
 from gemmad.protocol.channel import BlockingChannel
 from gemmad.protocol.messages import (
     EXIT_ASKED,
@@ -150,6 +150,21 @@ def next_token(
             if position == len(ids) or (position == len(ids) - 1 and not stop):
                 finish = FinishReason.STOP
     return token, FinishReason.STOP if token in stop else finish
+
+
+def expected_logprobs(token_ids: tuple[int, ...], sampling: SamplingParams) -> tuple[TokenLogprobs, ...]:
+    """What it tells of tokens, if it is asked: the one that was drawn is the likeliest, the ids after it come next."""
+    count = sampling.logprobs
+    if count is None:
+        return ()
+    return tuple(
+        TokenLogprobs(
+            -0.125 * (token % 8),
+            tuple(token + rank for rank in range(count)),
+            tuple(-0.125 * (token % 8) - rank for rank in range(count)),
+        )
+        for token in token_ids
+    )
 
 
 class Sequence:
@@ -302,11 +317,12 @@ class FakeWorker:
             token_ids += [1] * submit.sampling.max_tokens
         cached = len(submit.prompt.token_ids) // 2 if sequence.fresh else 0
         sequence.fresh = False
-        outputs = [Output(submit.request_id, tuple(token_ids), finish, cached)]
+        told = expected_logprobs(tuple(token_ids), submit.sampling)
+        outputs = [Output(submit.request_id, tuple(token_ids), finish, cached, told)]
         if finish is not None:
             del self.sequences[submit.request_id]
             if self.faults.talk_after_end:
-                outputs.append(Output(submit.request_id, (1,)))
+                outputs.append(Output(submit.request_id, (1,), logprobs=expected_logprobs((1,), submit.sampling)))
         return outputs
 
     def fail_if_it_is_time(self) -> None:
