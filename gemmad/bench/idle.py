@@ -21,6 +21,7 @@ from gemmad.bench.stage import Case, Stage
 from gemmad.engine.runner import Launched, Runner
 from gemmad.engine.scheduler import Chunk
 from gemmad.engine.sequence import Sequence as EngineSequence
+from gemmad.generation import TokenLogprobs
 
 LONG_GAP_SECONDS = 20e-6
 """Between two kernels of one graph a few microseconds pass; a longer gap is between steps."""
@@ -146,3 +147,6 @@ class _Watched:
         tokens = self.launched.drawn()
         self.stopwatch.waited += now() - start
         return tokens
+
+    def told(self) -> list[TokenLogprobs | None]:
+        return self.launched.told()

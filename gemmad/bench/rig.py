@@ -56,10 +56,20 @@ class Rig:
         """Random text, after a random picture or without one."""
         return self.picture_prompt(text_tokens) if picture else (self.prompt(text_tokens), ())
 
-    def add(self, prompt: Prompt, *, reply_tokens: int, pixels: tuple[torch.Tensor, ...] = ()) -> int:
-        """Submit a request that says so many tokens, whatever they are; returns its id."""
+    def add(
+        self,
+        prompt: Prompt,
+        *,
+        reply_tokens: int,
+        pixels: tuple[torch.Tensor, ...] = (),
+        grammar: str | None = None,
+    ) -> int:
+        """Submit a request that says so many tokens, whatever they are; returns its id. A grammar that it is held to
+        should not end before."""
         request_id = next(self._ids)
-        sampling = SamplingParams(max_tokens=reply_tokens, temperature=1.0, top_k=64, top_p=0.95, seed=request_id)
+        sampling = SamplingParams(
+            max_tokens=reply_tokens, temperature=1.0, top_k=64, top_p=0.95, seed=request_id, grammar=grammar
+        )
         self.engine.add(request_id, prompt, sampling, pixels=pixels)
         self.said[request_id] = 0
         self._prompt_tokens[request_id] = len(prompt.token_ids)
@@ -94,10 +104,12 @@ class Rig:
             for output in self.step():
                 if output.request_id == request_id:
                     return now() - start, output
-        raise AssertionError("a request ended without a word")
+        raise RuntimeError(f"a request ended without a word: {self.engine.take_refused()}")
 
     @contextlib.contextmanager
-    def speaking(self, batch: int, *, prompt_tokens: int, reply_tokens: int) -> Iterator[tuple[int, ...]]:
+    def speaking(
+        self, batch: int, *, prompt_tokens: int, reply_tokens: int, grammar: str | None = None
+    ) -> Iterator[tuple[int, ...]]:
         """`batch` requests that all say a token in each step, for `reply_tokens` steps at least.
 
         Raises DoesNotApply when they do not fit into the pages together.
@@ -105,7 +117,10 @@ class Rig:
         budget = max(1, self.engine.capacity.max_step_tokens - batch)
         settling = batch * prompt_tokens // budget + batch + 8  # the first ones speak while the last are computed
         self.require_room(batch, prompt_tokens + settling + reply_tokens)
-        ids = tuple(self.add(self.prompt(prompt_tokens), reply_tokens=settling + reply_tokens) for _ in range(batch))
+        ids = tuple(
+            self.add(self.prompt(prompt_tokens), reply_tokens=settling + reply_tokens, grammar=grammar)
+            for _ in range(batch)
+        )
         try:
             for _ in range(settling):
                 if len(self.step()) == batch:

@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 import gemmad
-from gemmad.bench import again, agreement, compare, crowd, idle, mixed, speed, start
+from gemmad.bench import again, agreement, compare, constrained, crowd, idle, mixed, speed, start
 from gemmad.bench import memory as room
 from gemmad.bench.facts import device_facts, git_commit, library_versions
 from gemmad.bench.floor import Cost, Roof
@@ -38,6 +38,7 @@ ON_THE_ENGINE: dict[str, Callable[[Stage], Iterator[Case]]] = {
     "load": crowd.load,
     "prefix": again.prefix,
     "mixed": mixed.mixed,
+    "constrained": constrained.constrained,
 }
 """Scenarios of one engine that is built once; the others come after it is gone."""
 

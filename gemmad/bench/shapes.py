@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 from gemmad.bench.wanted import ShapeName
+from gemmad.demo import CHECKPOINT
 from gemmad.planning.shape import PUBLISHED
 
+_STOP_ID = 3
+"""Of the bundled tokenizer, which stands in where there is none."""
 _SCALED = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}
 _ATTENTION_SCALARS: dict[ShapeName, int] = {"27b": 168}
 """Where it is not the default, which is 256."""
@@ -57,8 +61,25 @@ def write_shape(shape: ShapeName, folder: Path, *, layers: int | None = None) ->
     config = config_json(shape) if layers is None else first_layers(config_json(shape), layers)
     preprocessor = preprocessor_json(config)
     _write(folder / "config.json", config)
+    _write(folder / "generation_config.json", {"eos_token_id": [_STOP_ID]})
     if preprocessor is not None:
         _write(folder / "preprocessor_config.json", preprocessor)
+
+
+def write_vocabulary(folder: Path, *, tokens: int) -> None:
+    """Give a folder without a tokenizer one with so many tokens: the bundled one's, and then words made of syllables,
+    of lengths as in Gemma's own. No text is ever tokenised with them; a grammar must look at each."""
+    tokenizer = json.loads((CHECKPOINT / "tokenizer.json").read_text("utf-8"))
+    vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
+    chance = random.Random(0)  # noqa: S311 - words, not secrets
+    syllables = [first + vowel + last for first in "bcdfghklmnprstvw" for vowel in "aeiou" for last in ("", *"lnrst")]
+    while len(vocabulary) < tokens:
+        word = "".join(chance.choices(syllables, k=chance.choices((1, 2, 3, 4), (1, 4, 3, 1))[0]))
+        word = chance.choice(("", "▁")) + chance.choice((word, word, word.title(), word.upper()))
+        vocabulary.setdefault(word, len(vocabulary))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).write_bytes((CHECKPOINT / name).read_bytes())
 
 
 def link_first_layers(source: Path, folder: Path, *, layers: int) -> None:

@@ -19,6 +19,8 @@ class Sizes:
     long_decodes: tuple[tuple[int, int], ...]
     """(batch, prompt)."""
     prefills: tuple[int, ...]
+    constrained_batch: int
+    """Requests that are all held to a grammar, or all not."""
     load_batch: int
     long_prompt: int
     requests: int
@@ -42,6 +44,7 @@ _GPU = Sizes(
     window_steps=32,
     long_decodes=((1, 32000), (64, 4096)),
     prefills=(8192, 512, 32768),
+    constrained_batch=32,
     load_batch=64,
     long_prompt=8192,
     requests=256,
@@ -74,6 +77,7 @@ _CPU = Sizes(
     window_steps=16,
     long_decodes=((1, 4096),),
     prefills=(256, 1024, 4096),
+    constrained_batch=8,
     load_batch=8,
     long_prompt=1024,
     requests=32,
@@ -95,6 +99,7 @@ _CPU_QUICK = replace(
     window_steps=4,
     long_decodes=((1, 512),),
     prefills=(64, 256),
+    constrained_batch=4,
     load_batch=4,
     long_prompt=128,
     requests=8,

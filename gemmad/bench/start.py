@@ -22,6 +22,7 @@ from gemmad.bench.record import Row, value_row
 from gemmad.bench.rig import DoesNotApply
 from gemmad.bench.stage import Budget, Case
 from gemmad.bench.subject import Subject
+from gemmad.engines.install import module_command
 from gemmad.generation import EngineSettings
 from gemmad.protocol.channel import BlockingChannel
 from gemmad.protocol.messages import (
@@ -89,7 +90,7 @@ def start_worker(settings: EngineSettings, *, env: Mapping[str, str], budget: Bu
     began = time.monotonic()
     ours, theirs = socket.socketpair()
     with ours, theirs, tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "gemmad.worker", "--fd", str(theirs.fileno())]
+        command = [*module_command(sys.executable, "gemmad.worker"), "--fd", str(theirs.fileno())]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[theirs.fileno()], env=dict(env)
         )

@@ -19,6 +19,7 @@ SCENARIOS = {
     "throughput": "many requests at once",
     "long": "decode with long contexts",
     "load": "time to the first token beside others, and how long a long prompt stalls them",
+    "constrained": "decode with and without a JSON schema that replies are held to",
     "prefix": "time to the first token of a prompt that was seen before",
     "mixed": "short, long, images and aborts together; what the allocator did meanwhile",
     "idle": "the GPU's idle share, and the host's work in each step",

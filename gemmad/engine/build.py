@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from gemmad.engine.graphs import GraphRunner
 from gemmad.engine.memory import Ledger, allocate_pools, cap_allocator, read_device
 from gemmad.engine.pages import PagePool
 from gemmad.engine.recording import GraphRecorder, Recorder
-from gemmad.engine.runner import EagerRunner, Runner
+from gemmad.engine.runner import EagerRunner
 from gemmad.engine.scheduler import Limits, Scheduler
+from gemmad.engine.sequence import Grammars
 from gemmad.engine.vision import PictureEncoder
 from gemmad.errors import CheckpointError
 from gemmad.generation import Capacity, EngineSettings
+from gemmad.grammar import matcher
 from gemmad.kernels.backends import allocate_scratch, find_backend, gather_capacity
 from gemmad.kernels.ops import Ops, ops_for
 from gemmad.media.spec import ImageSpec
@@ -29,6 +32,7 @@ from gemmad.models.weights import Weights, load_weights
 from gemmad.planning import budget
 from gemmad.planning.budget import MemoryPlan
 from gemmad.planning.step import longest_step, picture_slots
+from gemmad.text.files import read_generation_config, read_model_config
 
 Progress = Callable[[str, float], None]
 
@@ -39,12 +43,14 @@ def build_engine(
     progress: Progress,
     overlap: bool | None = None,
     recorder: Recorder | None = None,
+    grammars: Grammars | None = None,
     on_plan: Callable[[MemoryPlan], None] = lambda _: None,
 ) -> Engine:
     """Load and preallocate all that `settings` ask for; `progress` hears the stage and its share done.
 
     `overlap`: launch a step before the last one's tokens are known; None does so where the device works by itself.
     `recorder`: how steps are recorded for replay; None takes CUDA graphs on a GPU and records nothing on a CPU.
+    `grammars`: who compiles what replies are held to; None does so for the checkpoint's own vocabulary.
     `on_plan` hears where the memory will go, before anything is loaded.
 
     Raises CheckpointError for a folder that cannot be served, MemoryPlanError for settings that do not fit, ConfigError
@@ -61,7 +67,9 @@ def build_engine(
     weights = load_weights(
         config, device=device, dtype=_dtype(settings), progress=lambda share: progress("weights", share)
     )
-    return _assemble(config, weights, settings, ledger, progress=progress, overlap=overlap, recorder=recorder)
+    grammars = grammars or _grammars(config)
+    how = _How(progress, overlap, recorder, grammars)
+    return _assemble(config, weights, settings, ledger, how=how)
 
 
 def assemble(
@@ -72,6 +80,7 @@ def assemble(
     progress: Progress,
     overlap: bool | None = None,
     recorder: Recorder | None = None,
+    grammars: Grammars | None = None,
 ) -> Engine:
     """An engine over weights that are in place. Raises MemoryPlanError for settings that do not fit."""
     device = weights.embedding.device
@@ -80,21 +89,21 @@ def assemble(
     )
     ledger = Ledger(config, placed, read=partial(read_device, device), held_bytes=weights.nbytes)
     cap_allocator(device, ledger)
-    return _assemble(config, weights, placed, ledger, progress=progress, overlap=overlap, recorder=recorder)
+    how = _How(progress, overlap, recorder, grammars or _grammars(config))
+    return _assemble(config, weights, placed, ledger, how=how)
 
 
-def _assemble(
-    config: ModelConfig,
-    weights: Weights,
-    settings: EngineSettings,
-    ledger: Ledger,
-    *,
-    progress: Progress,
-    overlap: bool | None,
-    recorder: Recorder | None,
-) -> Engine:
-    progress("memory", 0.0)
-    device, plan = weights.embedding.device, ledger.plan
+@dataclass(frozen=True)
+class _How:
+    progress: Progress
+    overlap: bool | None
+    recorder: Recorder | None
+    grammars: Grammars
+
+
+def _assemble(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger: Ledger, *, how: _How) -> Engine:
+    how.progress("memory", 0.0)
+    device, plan, recorder = weights.embedding.device, ledger.plan, how.recorder
     limits = Limits(
         max_sequences=settings.max_sequences,
         step_tokens=settings.max_step_tokens,
@@ -109,9 +118,11 @@ def _assemble(
     model = Gemma3(config.text, weights, _pools(config, weights, settings, ledger), ops)
     if recorder is None and device.type == "cuda":
         recorder = GraphRecorder(device)
-    runner: Runner = EagerRunner(model, ops, limits, encoder, device=device)
-    if recorder is not None:
-        runner = graphs = _graph_runner(
+    runner: EagerRunner | GraphRunner
+    if recorder is None:
+        runner = EagerRunner(model, ops, limits, encoder)
+    else:
+        runner = _graph_runner(
             model,
             ops,
             limits,
@@ -121,7 +132,8 @@ def _assemble(
             gather_tokens=gather_tokens,
             recorder=recorder,
         )
-        graphs.capture(lambda share: progress("graphs", share))
+        runner.capture(lambda share: how.progress("graphs", share))
+    ledger.note(budget.STEERING, runner.steering.nbytes)
     ledger.note_recorded()
     return Engine(
         config,
@@ -141,9 +153,9 @@ def _assemble(
             prefix_cache=settings.prefix_cache,
         ),
         encoder=encoder,
-        device=device,
-        overlap=device.type == "cuda" if overlap is None else overlap,
+        overlap=device.type == "cuda" if how.overlap is None else how.overlap,
         memory=ledger,
+        grammars=how.grammars,
     )
 
 
@@ -171,6 +183,15 @@ def _graph_runner(
         recorder=recorder,
         gather_tokens=gather_tokens,
     )
+
+
+def _grammars(config: ModelConfig) -> Grammars:
+    """For the vocabulary of the checkpoint's own tokenizer, and the ids that its replies end with."""
+    generation, whole = read_generation_config(config.folder), read_model_config(config.folder)
+    found = (chosen for chosen in (generation.eos_token_id, whole.eos_token_id, whole.text.eos_token_id) if chosen)
+    stops = next(found, ())
+    ids = (stops,) if isinstance(stops, int) else stops
+    return matcher.Grammars(config.folder, vocab_size=config.text.vocab_size, stop_token_ids=ids)
 
 
 def _threads(told: str) -> int:

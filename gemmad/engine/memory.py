@@ -102,6 +102,7 @@ class Ledger:
         self._read = read
         self._start = start = read()
         self._held_bytes = held_bytes
+        self._device = torch.device(settings.device)
         shape = shape_of(config)
         self.plan = plan_memory(shape, settings, total_bytes=start.total)
         if self.plan.problem:
@@ -117,6 +118,11 @@ class Ledger:
         already for others than this engine."""
         outside = self.plan.planned(budget.CONTEXT, budget.GRAPHS)
         return self.plan.share_bytes - outside + self._start.reserved - self._held_bytes
+
+    @property
+    def device(self) -> torch.device:
+        """What is planned for."""
+        return self._device
 
     def note(self, name: str, nbytes: int) -> None:
         """Tensors that stay for the engine's life are in place, on this row."""
@@ -161,7 +167,7 @@ class Ledger:
 
     def _measured_on_cpu(self) -> dict[str, int]:
         process = self._read().reserved - self._known.get(budget.WEIGHTS, 0)  # pages count once they are touched
-        names = (budget.WEIGHTS, budget.KV_FULL, budget.KV_SLIDING)
+        names = (budget.WEIGHTS, budget.KV_FULL, budget.KV_SLIDING, budget.STEERING)
         known = {name: self._known[name] for name in names if name in self._known}
         return known | {budget.PROCESS: max(0, process)}
 

@@ -10,9 +10,12 @@ from typing import Any, Protocol
 import torch
 
 from gemmad.engine.flat import FlatStep, banned_ids, flatten, page_rows
+from gemmad.engine.recording import RepeatRecorder
 from gemmad.engine.scheduler import Chunk, Limits
 from gemmad.engine.sequence import Sequence
+from gemmad.engine.steering import Steering, told_of
 from gemmad.engine.vision import PictureEncoder
+from gemmad.generation import TokenLogprobs
 from gemmad.kernels.batch import AttentionBatch, SamplingBatch
 from gemmad.kernels.ops import Ops
 from gemmad.models.gemma3 import Gemma3, StepInputs
@@ -28,6 +31,9 @@ class Launched(Protocol):
     def drawn(self) -> list[int]:
         """Those tokens; waits for the device."""
 
+    def told(self) -> list[TokenLogprobs | None]:
+        """What the network held of each, for those that asked; once the tokens are there."""
+
 
 class Runner(Protocol):
     """Computes steps, one after the other."""
@@ -42,23 +48,34 @@ class Done:
 
     speaking: Many[Sequence]
     tokens: list[int]
+    told_rows: torch.Tensor | None = None
 
     def drawn(self) -> list[int]:
         """The tokens."""
         return self.tokens
 
+    def told(self) -> list[TokenLogprobs | None]:
+        """What the network held of them."""
+        return told_of(self.speaking, self.told_rows)
+
+
+def drawn_for_held(speaking: Many[Sequence], previous: Launched | None) -> dict[Sequence, int]:
+    """Tokens of the step before, if one who speaks is held to a grammar: only for that they are waited for."""
+    if previous is None or not any(sequence.hold is not None for sequence in speaking):
+        return {}
+    return dict(zip(previous.speaking, previous.drawn(), strict=True))
+
 
 class EagerRunner:
     """Keeps nothing between steps but what it is bound to."""
 
-    def __init__(
-        self, model: Gemma3, ops: Ops, limits: Limits, encoder: PictureEncoder | None, *, device: torch.device
-    ) -> None:
+    def __init__(self, model: Gemma3, ops: Ops, limits: Limits, encoder: PictureEncoder | None) -> None:
         self._model = model
         self._ops = ops
         self._limits = limits
         self._encoder = encoder
-        self._device = device
+        self._device = model.device
+        self.steering = Steering(model, ops, max_sequences=limits.max_sequences, recorder=RepeatRecorder())
 
     @torch.inference_mode()
     def launch(self, chunks: Many[Chunk], previous: Launched | None) -> Done:
@@ -70,7 +87,13 @@ class EagerRunner:
         logits = self._model.forward(self._inputs(flat, chunks))
         if not flat.speaking:
             return Done((), [])
-        return Done(flat.speaking, self._ops.sample(logits, self._sampling(flat.speaking)).tolist())
+        sampling = self._sampling(flat.speaking)
+        if not any(sequence.is_steered for sequence in flat.speaking):
+            return Done(flat.speaking, self._ops.sample(logits, sampling).tolist())
+        tell = any(sequence.sampling.logprobs is not None for sequence in flat.speaking)
+        self.steering.send(flat.speaking, drawn_for_held(flat.speaking, previous))
+        drawn = self.steering.draw(logits, sampling, tell=tell).tolist()
+        return Done(flat.speaking, drawn, self.steering.bring_told() if tell else None)
 
     def _inputs(self, flat: FlatStep, chunks: Many[Chunk]) -> StepInputs:
         starts, contexts = self._tensor(flat.starts, torch.int32), self._tensor(flat.contexts, torch.int32)

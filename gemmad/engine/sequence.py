@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence as Many
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from gemmad.generation import FinishReason, ImageSpan, Prompt, SamplingParams
@@ -27,6 +31,49 @@ class Picture:
     def end(self) -> int:
         """One past the last soft token."""
         return self.span.start + self.span.length
+
+
+class Matcher(Protocol):
+    """How far one reply has come in its grammar (`gemmad.grammar.matcher`)."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing may follow but the reply's end: only stop ids are allowed any more."""
+
+    @property
+    def error(self) -> str | None:
+        """Why it has given up, if it has."""
+
+    def accept(self, token_id: int) -> bool:
+        """Take the next token; False for one that the grammar does not allow."""
+
+
+class Grammars(Protocol):
+    """Compiles what `SamplingParams.grammar` says (`gemmad.grammar.matcher`)."""
+
+    def warm(self) -> Future[None]:
+        """Begin to read the vocabulary, if that has not begun."""
+
+    def begin(self, source: str) -> Future[Any]:
+        """A `Matcher` of its own, at the source's beginning, made beside the thread that asks. The future raises what
+        is wrong with the source."""
+
+    def fill_batch(self, rows: Many[tuple[Any, int]], bitmask: np.ndarray[Any, np.dtype[np.int32]]) -> None:
+        """For each (matcher, i) write into `bitmask[i]`, [⌈vocab/32⌉], what may come next: a bit for each token, the
+        lowest of a word first."""
+
+
+@dataclass(eq=False)
+class Hold:
+    """What keeps a reply to its grammar. It goes where the sequence goes, also out of the pages and back."""
+
+    matcher: Matcher
+    grammars: Grammars
+    """Who made it, and writes the masks of many at once."""
+    accepted: int = 0
+    """Tokens of the reply that the matcher has taken."""
+    problem: str | None = None
+    """Why the reply cannot go on."""
 
 
 @dataclass(eq=False)
@@ -55,6 +102,7 @@ class Sequence:
     """Tokens that it had said before it came here."""
     cached_tokens: int | None = None
     """Prompt tokens that pages held when it was first admitted; None before that."""
+    hold: Hold | None = None
 
     @property
     def length(self) -> int:
@@ -75,16 +123,34 @@ class Sequence:
         """Take one drawn token; tells whether, and how, the reply ends with it."""
         self.pending -= 1
         self.tokens.append(token)
-        if token in self.sampling.stop_token_ids and self.said >= self.sampling.min_tokens:
+        long_enough = self.said >= self.sampling.min_tokens or self.hold is not None  # which bans stop ids by its mask
+        if token in self.sampling.stop_token_ids and long_enough:
             return FinishReason.STOP
         if self.said >= self.sampling.max_tokens:
             return FinishReason.LENGTH
         return None
 
+    @property
+    def may_not_end(self) -> bool:
+        """Whether the next draw would end the reply before its shortest length."""
+        return self.length - self.prompt_tokens + 1 < self.sampling.min_tokens
+
     def banned_ids(self) -> tuple[int, ...]:
-        """Ids that the next draw may not give: those that would end a reply before its shortest length."""
-        drawn = self.length - self.prompt_tokens
-        return self.sampling.stop_token_ids if drawn + 1 < self.sampling.min_tokens else ()
+        """Ids that the next draw may not give: those that would end a reply before its shortest length. What a grammar
+        holds is banned by its mask instead, unless nothing else is left."""
+        return self.sampling.stop_token_ids if self.may_not_end and self.hold is None else ()
+
+    @property
+    def is_weighed(self) -> bool:
+        """Whether it wants penalties, for which is counted what it has said."""
+        chosen = self.sampling
+        return bool(chosen.frequency_penalty or chosen.presence_penalty) or chosen.repetition_penalty != 1
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether it wants its logits changed before a draw, or told after it."""
+        chosen = self.sampling
+        return self.is_weighed or bool(chosen.logit_bias) or chosen.logprobs is not None or self.hold is not None
 
     def picture_at(self, position: int) -> Picture | None:
         """The image that a position lies in."""

@@ -33,6 +33,13 @@ class Bucket:
     """Every sequence brings one token; attention is cut for that."""
     gathered: bool = False
     """Keys are gathered for an attention backend that knows no pages; serves few sequences and no image."""
+    headless: bool = False
+    """Only decodes, but its rows are left for a head, as those of all others are."""
+
+    @property
+    def draws(self) -> bool:
+        """Its graph ends with the tokens."""
+        return self.decode and not self.headless
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,33 @@ class SamplingBatch:
 
 
 @dataclass(frozen=True)
+class SteeringBatch:
+    """What each of R rows wants of its logits before it is drawn, and the tables that tell it.
+
+    A row of the tables (a *slot*) is a request's as long as it runs; V tokens of the vocabulary, B biases at most.
+    """
+
+    slot: torch.Tensor
+    """[R] int32: the row's place in the tables; -1: it wants neither penalty nor bias."""
+    repetition: torch.Tensor
+    """[R] float32; 1 is off."""
+    frequency: torch.Tensor
+    """[R] float32; 0 is off."""
+    presence: torch.Tensor
+    """[R] float32; 0 is off."""
+    said: torch.Tensor
+    """[slots, V] int16: the sign bit is set where the prompt has a token, the others count how often the reply does."""
+    bias_ids: torch.Tensor
+    """[slots, B] int32: different tokens; -1 is none."""
+    bias: torch.Tensor
+    """[slots, B] float32: what is added to their logits."""
+    mask_row: torch.Tensor
+    """[R] int32: the row of `masks` that tells which tokens a grammar allows; -1: it is held by none."""
+    masks: torch.Tensor
+    """[M, ⌈V/32⌉] int32: token i may follow where bit i mod 32 of word i div 32 is set."""
+
+
+@dataclass(frozen=True)
 class Logprobs:
     """Log-softmax in float32 of the logits as the network gave them, before temperature, filters and bans."""
 

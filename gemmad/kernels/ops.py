@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from gemmad.kernels.backends import Backend
-from gemmad.kernels.batch import AttentionBatch, SamplingBatch
-from gemmad.kernels.reference import attention, network, sampling
+from gemmad.kernels.batch import AttentionBatch, Logprobs, SamplingBatch, SteeringBatch
+from gemmad.kernels.reference import attention, network, sampling, steering
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Ops:
     """What all layers over one pool share; its result goes to `attention`, which alone knows what it is."""
     attention: Callable[..., torch.Tensor]
     sample: Callable[[torch.Tensor, SamplingBatch], torch.Tensor]
+    steer: Callable[[torch.Tensor, SteeringBatch], torch.Tensor]
+    count_said: Callable[[torch.Tensor, SteeringBatch], None]
+    logprobs: Callable[..., Logprobs]
 
 
 REFERENCE = Ops(
@@ -46,6 +49,9 @@ REFERENCE = Ops(
     prepare_attention=attention.group_queries,
     attention=attention.paged_attention,
     sample=sampling.sample,
+    steer=steering.steer,
+    count_said=steering.count_said,
+    logprobs=sampling.logprobs,
 )
 
 
@@ -56,8 +62,9 @@ def triton_ops(backend: Backend | None = None, scratch: torch.Tensor | None = No
     gathered into `scratch`, [2, tokens, kv_heads, head_dim] (`backends.allocate_scratch`).
     """
     from gemmad.kernels.triton import attention as paging
-    from gemmad.kernels.triton import gemv, norms, rope
+    from gemmad.kernels.triton import gemv, logprobs, norms, rope
     from gemmad.kernels.triton import sampling as drawing
+    from gemmad.kernels.triton import steering as steers
     from gemmad.kernels.triton.gather import GatheredAttention
 
     prepare: Callable[[AttentionBatch], Any] = paging.plan_launch
@@ -77,6 +84,9 @@ def triton_ops(backend: Backend | None = None, scratch: torch.Tensor | None = No
         prepare_attention=prepare,
         attention=attend,
         sample=drawing.sample,
+        steer=steers.steer,
+        count_said=steers.count_said,
+        logprobs=logprobs.logprobs,
     )
 
 

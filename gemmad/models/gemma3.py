@@ -72,6 +72,11 @@ class Gemma3:
         return self._shape.hidden_size
 
     @property
+    def vocab_size(self) -> int:
+        """Numbers of a row behind the head."""
+        return self._shape.vocab_size
+
+    @property
     def sample_layers(self) -> tuple[int, ...]:
         """One layer of each kind: who runs these has run every kernel of the network."""
         kinds = self._shape.full_layers

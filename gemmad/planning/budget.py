@@ -1,6 +1,6 @@
 """Who gets which of a worker's bytes, before anything is taken: pure arithmetic on a network's shape and the settings.
 
-    weights + KV pages + vision + inputs + workspace + graphs + context + reserve = the worker's share of its GPU
+    weights + KV pages + vision + steering + inputs + workspace + graphs + context + reserve = its share of the GPU
 
 All but the pages follow from shape and settings; the pages take what is left, or what `memory.kv_bytes` gives them. A
 CPU worker has no share to keep to but the host's whole memory, and pages as the settings say.
@@ -23,6 +23,8 @@ KV_FULL = "kv full"
 KV_SLIDING = "kv sliding"
 VISION = "vision"
 """Embeddings of the pictures that are kept, and what the tower computes one with."""
+STEERING = "steering"
+"""What each sequence wants of its logits: how often it has said what, biases, what its grammar allows."""
 INPUTS = "inputs"
 """Buffers that a step is sent to and leaves its tokens in, and cuBLAS' own."""
 GATHERED = "gathered"
@@ -180,15 +182,17 @@ def _other_rows(shape: ModelShape, settings: EngineSettings, costs: Costs) -> tu
     sizes, itemsize = step_sizes(shape, settings), itemsize_of(settings)
     weights = MemoryRow(WEIGHTS, shape.weight_bytes(itemsize))
     vision = MemoryRow(VISION, _vision_bytes(shape, settings))
+    steering = MemoryRow(STEERING, step.steering_bytes(shape, sizes))
     computed = step.workspace_bytes(shape, sizes)
     if not computes_on_gpu(settings):
-        return (weights, vision, MemoryRow(WORKSPACE, computed), MemoryRow(PROCESS, costs.process_bytes))
+        return (weights, vision, steering, MemoryRow(WORKSPACE, computed), MemoryRow(PROCESS, costs.process_bytes))
     rounded = step.rounding_bytes(tuple(numbers * itemsize for numbers in shape.matrices())) + 4 * step.SEGMENT_BYTES
     whole, heads = step.graph_counts(sizes)
     graphs = (whole + heads) * costs.graph_bytes + whole * len(shape.full_layers) * costs.graph_layer_bytes
     return (
         weights,
         vision,
+        steering,
         MemoryRow(INPUTS, step.input_bytes(shape, sizes) + costs.matmul_bytes),
         MemoryRow(GATHERED, step.gathered_bytes(shape, sizes)),
         MemoryRow(WORKSPACE, computed + rounded + costs.slack_bytes),

@@ -11,6 +11,10 @@ from msgspec import Struct
 from gemmad.generation import AttentionBackend
 from gemmad.planning.shape import ModelShape, VisionShape
 
+MOST_BIASES = 1024
+"""Tokens of one request whose logits may be biased."""
+MOST_LOGPROBS = 20
+"""Likeliest tokens that are reported with one that was drawn."""
 KEPT_PICTURES = 32
 """Embeddings of pictures kept at least: one of a chat that goes on, or of a prompt computed in several chunks."""
 GATHER_TOKENS = 32_768
@@ -60,11 +64,28 @@ def ladder(first: int, last: int, *, halves_from: int = 32) -> list[int]:
 
 
 def graph_counts(sizes: StepSizes) -> tuple[int, int]:
-    """How many graphs run the whole network, and how many the head alone."""
-    decoding = ladder(1, sizes.sequences)
+    """How many graphs run the whole network, and how many the head alone.
+
+    What requests may want of their logits has bodies that only decode, and heads, of its own (`steered_ladder`).
+    """
+    decoding, steered = ladder(1, sizes.sequences), steered_ladder(sizes.sequences)
     mixed = ladder(16, sizes.tokens, halves_from=256)
     gathered = [] if sizes.attention == "triton" else [rows for rows in mixed if rows >= GATHER_ROWS]
-    return len(decoding) + len(mixed) + len(gathered), len(decoding)
+    return len(decoding) + len(steered) + len(mixed) + len(gathered), len(decoding) + len(steered)
+
+
+def steered_ladder(max_sequences: int) -> list[int]:
+    """Sizes of steps in which somebody's logits are steered or told: coarser, for they are fewer."""
+    return ladder(1, max_sequences, halves_from=max_sequences)
+
+
+def steering_bytes(shape: ModelShape, sizes: StepSizes) -> int:
+    """Bytes of the tables that tell what each sequence wants of its logits, and of what is told of them."""
+    counts = 2 * shape.vocab_size
+    biases = 8 * MOST_BIASES
+    mask = 4 * -(-shape.vocab_size // 32)
+    wishes, told = 4 * 5, 4 * (1 + 2 * MOST_LOGPROBS)
+    return sizes.sequences * (counts + biases + mask + wishes + told)
 
 
 def input_bytes(shape: ModelShape, sizes: StepSizes) -> int:
@@ -89,7 +110,7 @@ def workspace_bytes(shape: ModelShape, sizes: StepSizes) -> int:
     rows = sizes.tokens * (hidden + attention + mlp) * sizes.itemsize
     tables = sizes.tokens * (4 * head * 2 + 8 * 8)  # cosines and sines of both kinds of layers; ids and places
     splits = _SPLITS * queries * 4 + 2 * _SPLITS * shape.heads * 4
-    logits = sizes.sequences * shape.vocab_size * sizes.itemsize
+    logits = sizes.sequences * shape.vocab_size * (sizes.itemsize + 4)  # as the head gives them, and steered
     return rows + tables + splits + logits + sizes.sequences * _SAMPLER_ROW_BYTES
 
 

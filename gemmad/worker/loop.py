@@ -93,6 +93,7 @@ class WorkerLoop:
         gc.enable()
         _log.info("worker loaded", **self._stages.seconds())
         self._outbox.put(Ready(self._engine.capacity, os.getpid(), time.monotonic() - self._started, memory))
+        self._engine.warm_grammars()  # a second, in which nobody waits for it
 
     # --- the step loop ----------------------------------------------------------------------------------------------
 
@@ -106,6 +107,8 @@ class WorkerLoop:
                 outputs = self._engine.step()
                 if outputs:
                     self._outbox.put(Stepped(self._step, outputs))
+                for request_id, reason in self._engine.take_refused():
+                    self._outbox.put(Rejected(request_id, reason))
             elif self._draining:
                 return
 

@@ -6,11 +6,20 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from gemmad.engine.engine import Engine
 from gemmad.generation import ImageSpan, Prompt, SamplingParams
+
+_WISHES: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"logprobs": 5},
+    {"repetition_penalty": 1.2, "frequency_penalty": 0.5},
+    {"presence_penalty": 0.5, "logit_bias": ((5, -100.0), (9, 2.0)), "logprobs": 0},
+)
 
 
 @dataclass
@@ -58,6 +67,7 @@ class Traffic:
             min_p=self.chance.choice((0.0, 0.05)),
             seed=self.chance.getrandbits(63),
             max_tokens=self.chance.randint(1, 100),
+            **self.chance.choice(_WISHES),
         )
         self.count += 1
         self.pictures += len(spans)

@@ -41,5 +41,8 @@ def test_a_gpu_gets_triton_s_kernels() -> None:
         "rope_tables",
         "rotate_and_store",
         "sample",
+        "steer",
+        "count_said",
+        "logprobs",
     ):
         assert getattr(chosen, name).__module__.startswith("gemmad.kernels.triton.")

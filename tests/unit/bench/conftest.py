@@ -33,6 +33,7 @@ def warm_rig(subject: Subject, request: pytest.FixtureRequest) -> Rig:
     engine = build_engine(subject.settings, progress=lambda *_: None, overlap=request.param)
     torch.set_num_threads(threads)
     engine.warm_up()
+    engine.warm_grammars()  # its threads are there before a test begins that would be blamed for them
     return Rig(engine, subject.config)
 
 

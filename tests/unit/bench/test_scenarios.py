@@ -57,6 +57,16 @@ def test_throughput_counts_every_token(stage: Stage) -> None:
     assert row.details["at_a_time"] == stage.rig.engine.capacity.max_sequences
 
 
+def test_a_grammar_s_cost(stage: Stage) -> None:
+    """Decode without and with a JSON schema side by side, and the share of speed that it costs."""
+    first, free, held, cost = rows(stage, "constrained")
+    assert first.unit == "ms"
+    assert len(free.samples) == len(held.samples) == 2 * stage.repeat
+    assert held.details["masks_ms"] > 0
+    assert cost.spread is not None
+    assert cost.spread.median == pytest.approx(100 * (1 - free.details["step_ms"] / held.details["step_ms"]))
+
+
 def test_load_tells_newcomer_and_stall_apart(stage: Stage) -> None:
     """Three rows: the newcomer's first token, the usual gap, the gap beside a long prompt."""
     newcomer, calm, stalled = rows(stage, "load")

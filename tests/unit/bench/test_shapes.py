@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 from transformers import AutoConfig
 
-from gemmad.bench.shapes import config_json, link_first_layers, write_shape
+from gemmad.bench.shapes import config_json, link_first_layers, write_shape, write_vocabulary
 from gemmad.bench.wanted import ShapeName
 from gemmad.demo import CHECKPOINT
 from gemmad.media.spec import ImageSpec
@@ -67,3 +67,15 @@ def test_first_layers_of_a_checkpoint(tmp_path: Path) -> None:
     assert cut.text.full_layers == whole.text.full_layers[:4]
     assert cut.vision == whole.vision
     assert json.loads((CHECKPOINT / "config.json").read_text())["text_config"]["num_hidden_layers"] == 6
+
+
+def test_a_vocabulary_for_a_network_without_one(empty: Path) -> None:
+    """It has as many different tokens as asked for, the bundled ones first, and a tokenizer can be made of it."""
+    from tokenizers import Tokenizer
+
+    write_vocabulary(empty, tokens=5000)
+    made = Tokenizer.from_file(str(empty / "tokenizer.json"))
+    bundled = Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
+    assert made.get_vocab_size() == 5000
+    assert made.get_vocab().items() >= bundled.get_vocab().items()
+    assert sorted(made.get_vocab().values()) == list(range(5000))

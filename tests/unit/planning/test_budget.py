@@ -72,11 +72,12 @@ def test_every_row_of_a_known_plan() -> None:
     plan = plan_memory(shape, gpu(max_context=4096, attention="triton"), total_bytes=8 * GIB, costs=costs)
     rows = {row.name: row.planned_bytes for row in plan.rows}
     assert list(rows) == [
-        "weights", "kv full", "kv sliding", "vision", "inputs", "gathered", "workspace", "graphs", "context", "reserve",
+        "weights", "kv full", "kv sliding", "vision", "steering", "inputs", "gathered", "workspace", "graphs",
+        "context", "reserve",
     ]  # fmt: skip
     assert rows["weights"] == shape.weight_bytes(2)
     assert rows["vision"] == rows["gathered"] == 0
-    assert rows["graphs"] == (19 + 8) * 3 + 19 * 26
+    assert rows["graphs"] == (26 + 15) * 3 + 26 * 26
     assert rows["context"] == 500
     assert rows["reserve"] == GIB
     inputs = 64 * (128 + 4 * (161 + 256) + 1152 * 2 + 8) + 2048 * 32 + 1024
@@ -90,7 +91,7 @@ def test_12b_needs_more_than_24_gib() -> None:
     """Its weights alone are over nine tenths of such a card; on an H200 there is room for a dozen whole books."""
     settings = gpu(max_context=32_768, attention="triton")
     plan = plan_memory(published_shape("12b"), settings, total_bytes=24 * GIB, costs=COSTS)
-    assert plan.problem == "the worker needs 28.08 GiB and may take 21.60 GiB, 0.9 of the GPU's 24.00 GiB"
+    assert plan.problem == "the worker needs 28.20 GiB and may take 21.60 GiB, 0.9 of the GPU's 24.00 GiB"
     large = plan_memory(published_shape("12b"), settings, total_bytes=140 * GIB, costs=COSTS)
     assert large.problem is None
     assert large.fits[-1].sequences > 24
@@ -117,7 +118,8 @@ def test_a_cpu_worker() -> None:
     """It has the host's memory, half a GiB of pages unless told, float32 unless told, and no graphs."""
     shape = published_shape("270m")
     plan = plan_memory(shape, cpu(max_context=4096), total_bytes=16 * GIB)
-    assert [row.name for row in plan.rows] == ["weights", "kv full", "kv sliding", "vision", "workspace", "process"]
+    names = ["weights", "kv full", "kv sliding", "vision", "steering", "workspace", "process"]
+    assert [row.name for row in plan.rows] == names
     assert (plan.share_bytes, plan.on_gpu, plan.problem) == (16 * GIB, False, None)
     assert plan.planned(budget.WEIGHTS) == shape.weight_bytes(4)
     assert plan.pages.nbytes <= budget.CPU_KV_BYTES

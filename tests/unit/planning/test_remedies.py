@@ -59,7 +59,7 @@ def test_12b_on_24_gib() -> None:
     assert told.models == ("4b", "1b", "270m")
     assert told.words == (
         "the weights alone take 22.70 GiB in bfloat16, and quantised ones, which are smaller, are not supported yet; "
-        "a GPU with 31.20 GiB would do for these settings; of the published sizes 4b, 1b, 270m would fit here"
+        "a GPU with 31.33 GiB would do for these settings; of the published sizes 4b, 1b, 270m would fit here"
     )
 
 

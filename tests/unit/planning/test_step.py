@@ -17,6 +17,8 @@ from gemmad.planning.step import (
     picture_slots,
     picture_table_bytes,
     rounding_bytes,
+    steered_ladder,
+    steering_bytes,
     workspace_bytes,
 )
 from tests.unit.planning.settings import gpu, shapes
@@ -32,11 +34,12 @@ def test_a_ladder_wastes_little(first: int, more: int, halves_from: int) -> None
 
 
 def test_graphs_of_the_default_settings() -> None:
-    """Known numbers: eight sizes that decode and eleven that do not, and a head for each of the first; a backend that
-    gathers keys has seven more, for long steps."""
+    """Known numbers: eight sizes that decode and eleven that do not, and a head for each of the first; seven sizes and
+    heads where logits are steered; a backend that gathers keys has seven more, for long steps."""
     shape = published_shape("12b")
-    assert graph_counts(step_sizes(shape, gpu(attention="triton"))) == (8 + 11, 8)
-    assert graph_counts(step_sizes(shape, gpu(attention="torch"))) == (8 + 11 + 7, 8)
+    assert steered_ladder(64) == [1, 2, 4, 8, 16, 32, 64]
+    assert graph_counts(step_sizes(shape, gpu(attention="triton"))) == (8 + 7 + 11, 8 + 7)
+    assert graph_counts(step_sizes(shape, gpu(attention="torch"))) == (8 + 7 + 11 + 7, 8 + 7)
 
 
 def test_the_longest_step() -> None:
@@ -68,9 +71,15 @@ def test_the_workspace_of_a_12b_step() -> None:
     rows = 2048 * 2 * (5 * 3840 + 8192 + 2 * 4096 + 3 * 15_360)
     tables = 2048 * (2 * 4 * 256 + 64)
     splits = 64 * 16 * (256 + 2) * 4
-    draw = 64 * (262_208 * 2 + (128 << 10))
+    draw = 64 * (262_208 * (2 + 4) + (128 << 10))
     assert workspace_bytes(shape, sizes) == rows + tables + splits + draw
     assert gathered_bytes(shape, sizes) == 0
+
+
+def test_the_tables_of_12b() -> None:
+    """By hand, for 64 sequences: counts of two bytes a token, 1024 biases, a bit a token, and what is told of one."""
+    sizes = step_sizes(published_shape("12b"), gpu())
+    assert steering_bytes(published_shape("12b"), sizes) == 64 * (2 * 262_208 + 8 * 1024 + 262_208 // 8 + 20 + 4 * 41)
 
 
 def test_gathered_keys() -> None:
