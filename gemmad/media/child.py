@@ -1,4 +1,4 @@
-"""One media process as the daemon sees it: spawned, spoken to, killed, reaped."""
+"""One confined process as the daemon sees it: spawned, spoken to, killed, reaped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from gemmad.media.wire import Begin, Done, FromMedia, Idle, Job, Refused
+from msgspec import Struct
+
+from gemmad.media.wire import Done, FromMedia, Idle, Refused
 from gemmad.protocol.channel import AsyncChannel
 
 KEPT_ENVIRONMENT = (
@@ -18,7 +20,7 @@ KEPT_ENVIRONMENT = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-"""All that a media process inherits. API keys, tokens, proxies and the notify socket stay with the daemon."""
+"""All that a confined process inherits. API keys, tokens, proxies and the notify socket stay with the daemon."""
 
 ALLOCATOR_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 """glibc: what held a picture goes back to the kernel when the picture goes."""
@@ -28,21 +30,23 @@ _FIRST_LOOK_SECONDS = 0.002
 _LAST_LOOK_SECONDS = 0.5
 
 Said: TypeAlias = Idle | Done | Refused
+T = TypeVar("T")
 
 
-class Child:
+class Child(Generic[T]):
     """A process that is alive or about to be. `on_gone` is called once, when it is dead and reaped, unless `close()`
     came first. Both callbacks are called from the loop, never from within a method."""
 
     def __init__(
         self,
         command: Sequence[str],
-        begin: Begin,
+        begin: Struct,
         *,
-        on_said: Callable[[Child, Said], None],
-        on_gone: Callable[[Child, str], None],
+        on_said: Callable[[Child[T], T], None],
+        on_gone: Callable[[Child[T], str], None],
+        union: Any = FromMedia,
     ) -> None:
-        """Spawn it. Raises OSError when the host lets no process start."""
+        """Spawn it; `union` is what it may say. Raises OSError when the host lets no process start."""
         self._on_said = on_said
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -60,7 +64,7 @@ class Child:
         except BaseException:
             ours.close()
             raise
-        self._channel: AsyncChannel[Said] = AsyncChannel(ours, FromMedia, on_message=self._said, on_closed=self._lost)
+        self._channel: AsyncChannel[T] = AsyncChannel(ours, union, on_message=self._said, on_closed=self._lost)
         self._channel.send(begin)
 
     @property
@@ -68,7 +72,7 @@ class Child:
         """Its process id."""
         return self._process.pid
 
-    def send(self, job: Job) -> None:
+    def send(self, job: Struct) -> None:
         """Give it a job. One that is gone is no error here: `on_gone` tells."""
         self._channel.send(job)
 
@@ -91,7 +95,7 @@ class Child:
         except subprocess.TimeoutExpired:  # stuck in the kernel; init reaps it when it gets loose
             self._process.returncode = -signal.SIGKILL
 
-    def _said(self, message: Said) -> None:
+    def _said(self, message: T) -> None:
         self._on_said(self, message)
 
     def _lost(self, reason: str) -> None:
@@ -110,7 +114,7 @@ class Child:
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What of the daemon's environment a media process sees."""
+    """What of the daemon's environment a confined process sees."""
     return {name: env[name] for name in KEPT_ENVIRONMENT if name in env} | ALLOCATOR_ENVIRONMENT
 
 

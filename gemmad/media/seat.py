@@ -68,7 +68,7 @@ class Seat:
         self._clock = clock
         self._start_seconds = start_seconds
         self._leave_seconds = leave_seconds
-        self._child: Child | None = None
+        self._child: Child[Said] | None = None
         self._given_at: float | None = None
         self._idle_deaths = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -114,7 +114,7 @@ class Seat:
         if task is not None:
             task.fail(UnavailableError("The daemon is stopping.", retry_after_seconds=1))
 
-    def _hear(self, child: Child, message: Said) -> None:
+    def _hear(self, child: Child[Said], message: Said) -> None:
         match message:
             case Idle() if self.state is SeatState.STARTING:
                 self._enter(SeatState.READY)
@@ -125,7 +125,7 @@ class Seat:
             case _ if self.state is not SeatState.LEAVING:
                 self._dismiss("it said what it was not asked")
 
-    def _finish(self, child: Child, task: Task, message: Done | Refused) -> None:
+    def _finish(self, child: Child[Said], task: Task, message: Done | Refused) -> None:
         match message:
             case Done():
                 try:
@@ -148,7 +148,7 @@ class Seat:
             self._enter(SeatState.READY)
             self._on_free()
 
-    def _pixels(self, child: Child, message: Done) -> Pixels:
+    def _pixels(self, child: Child[Said], message: Done) -> Pixels:
         spec = self._begin.spec
         return Pixels(child.take_fd(), digest=message.digest, height=spec.height, width=spec.width)
 
@@ -168,7 +168,7 @@ class Seat:
         self._enter(SeatState.LEAVING)
         self._child.kill()
 
-    def _replace(self, child: Child, reason: str) -> None:
+    def _replace(self, child: Child[Said], reason: str) -> None:
         """The process is dead and reaped."""
         was, self._child = self.state, None
         self._enter(SeatState.EMPTY)
