@@ -26,6 +26,7 @@ from gemmad.text.files import (
     read_model_config,
     read_token_names,
 )
+from gemmad.text.spelling import Spelling
 from gemmad.text.template import ChatTemplate
 
 _PROBE = "xyzzy"
@@ -73,6 +74,7 @@ class TextModel:
     unknown_id: int | None
     bos_id: int
     texts: TokenTexts
+    spelling: Spelling
     longest_token_chars: int | None
     """No token stands for more characters of a prompt; None if that is not certain."""
     tokenizer: Tokenizer
@@ -96,6 +98,7 @@ class TextModel:
         stop_token_ids = _choose_stop_ids(lookup, config, generation)
         image_tokens = _find_image_tokens(lookup, config)
         control = _mark_control_tokens(lookup, stop_token_ids, image_tokens, template.literals)
+        texts = TokenTexts(lookup.tokenizer)
         return cls(
             context_length=config.text.max_position_embeddings,
             vocab_size=config.text.vocab_size,
@@ -108,7 +111,8 @@ class TextModel:
             control=control,
             unknown_id=lookup.tokenizer.token_to_id(names.get("unk_token", "")),
             bos_id=lookup.id_of_name("bos_token"),
-            texts=TokenTexts(lookup.tokenizer),
+            texts=texts,
+            spelling=Spelling(lookup.tokenizer, texts),
             longest_token_chars=_measure_longest_token(lookup.tokenizer, vocabulary),
             tokenizer=lookup.tokenizer,
         )
@@ -116,6 +120,11 @@ class TextModel:
     def encode_plain(self, runs: Sequence[str]) -> list[list[int]]:
         """Ids of texts in which nothing is a control token. Lets other threads run meanwhile."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(runs, add_special_tokens=False)]
+
+    def decode(self, token_ids: Sequence[int], *, control_tokens: bool = False) -> str:
+        """Text of all ids at once, with control tokens or without."""
+        text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=not control_tokens)
+        return text
 
 
 class _Lookup(Struct, frozen=True):

@@ -65,6 +65,11 @@ class Detokenizer:
         """Bytes of the current run that have not been shown."""
         self._run_is_broken = False
 
+    @property
+    def held(self) -> int:
+        """Whole characters that are held back."""
+        return len(self._held)
+
     def feed(self, token_ids: Sequence[int]) -> str:
         """The text that these tokens add, whole characters only."""
         shown: list[str] = []

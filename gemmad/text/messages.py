@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 class TextPart(Struct, frozen=True, tag="text"):
@@ -22,7 +22,25 @@ class ImagePart(Struct, frozen=True, tag="image"):
     """Which of the request's images, from 0, in order of appearance."""
 
 
-Part = TextPart | ImagePart
+class CallPart(Struct, frozen=True, tag="call"):
+    """A call that the assistant made."""
+
+    id: str
+    name: str
+    arguments: str
+    """A JSON object, as text."""
+
+
+class ResultPart(Struct, frozen=True, tag="result"):
+    """Begins what a call gave back: the words and pictures after it in the same message of role `tool`."""
+
+    id: str
+    """Of the call."""
+    name: str | None = None
+    """Of the function, where the client says so; else it follows from the call."""
+
+
+Part = TextPart | ImagePart | CallPart | ResultPart
 
 
 class Message(Struct, frozen=True):

@@ -23,11 +23,26 @@ class ReplyText:
         self._silent = frozenset(stop_token_ids)
         self.tokens = 0
         """Tokens that the reply is made of so far; the one that completed a stop string is the last."""
+        self._written = 0
+
+    @property
+    def written(self) -> int:
+        """Characters that they have made, those that are held back included."""
+        return self._written + self._detokenizer.held
 
     @property
     def stopped(self) -> bool:
         """Whether a stop string was met; nothing comes after it."""
         return self._matcher.stopped
+
+    @property
+    def stop(self) -> str | None:
+        """The stop string that was met."""
+        return self._matcher.met
+
+    def is_silent(self, token_id: int) -> bool:
+        """Whether it is one of `stop_token_ids`."""
+        return token_id in self._silent
 
     def feed(self, token_ids: Sequence[int]) -> str:
         """The text that is now certain to be shown. Tokens after a stop string are not counted."""
@@ -37,7 +52,9 @@ class ReplyText:
                 break
             self.tokens += 1
             if token_id not in self._silent:
-                shown.append(self._matcher.feed(self._detokenizer.feed((token_id,))))
+                text = self._detokenizer.feed((token_id,))
+                self._written += len(text)
+                shown.append(self._matcher.feed(text))
         return "".join(shown)
 
     def finish(self) -> str:

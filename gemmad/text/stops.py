@@ -29,19 +29,25 @@ class StopMatcher:
             raise InvalidRequestError(f"At most {MAX_STOPS} stop strings are possible, not {len(stops)}.", param="stop")
         if any(len(stop) > LONGEST_STOP for stop in stops):
             raise InvalidRequestError(f"A stop string is longer than {LONGEST_STOP} characters.", param="stop")
-        self.stopped = False
+        self.met: str | None = None
+        """The stop string that was met."""
         self._prefixes = [_Prefix(stop) for stop in dict.fromkeys(stops) if stop]
         self._held = ""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether one was met."""
+        return self.met is not None
+
     def feed(self, text: str) -> str:
         """The text that is now certain to stand before any stop string; nothing once one was met."""
-        if self.stopped or not text:
+        if self.met is not None or not text:
             return ""
         whole = self._held + text
         met = self._first_match(text)
         if met is not None:
-            shown = len(self._held) + met
-            self.stopped, self._held = True, ""
+            begin, self.met = met
+            shown, self._held = len(self._held) + begin, ""
             return whole[:shown]
         shown = len(whole) - max((prefix.matched for prefix in self._prefixes), default=0)
         self._held = whole[shown:]
@@ -52,17 +58,17 @@ class StopMatcher:
         held, self._held = self._held, ""
         return held
 
-    def _first_match(self, text: str) -> int | None:
-        """Where in `text` the first stop string to be complete begins (negative: in what is held), or None."""
-        first: tuple[int, int] | None = None
+    def _first_match(self, text: str) -> tuple[int, str] | None:
+        """Where in `text` the first stop string to be complete begins (negative: in what is held), and which it is."""
+        first: tuple[int, int, str] | None = None
         end = len(text)
         for prefix in self._prefixes:
             found = prefix.advance(text, end)
             if found is not None:
-                match = (found, found - len(prefix.stop))
+                match = (found, found - len(prefix.stop), prefix.stop)
                 first = match if first is None else min(first, match)
                 end = found
-        return None if first is None else first[1]
+        return None if first is None else first[1:]
 
 
 class _Prefix:

@@ -16,10 +16,12 @@ def say(role: Role, *parts: str | int) -> Message:
 
 
 def settled(*messages: Message) -> list[tuple[str, list[str | int]]]:
-    return [
-        (turn.role, [part.text if isinstance(part, TextPart) else part.index for part in turn.parts])
-        for turn in settle(messages)
-    ]
+    return [(turn.role, [show(part) for part in turn.parts]) for turn in settle(messages)]
+
+
+def show(part: Part) -> str | int:
+    assert isinstance(part, TextPart | ImagePart)
+    return part.text if isinstance(part, TextPart) else part.index
 
 
 def test_ordinary_conversation_is_left_alone() -> None:
