@@ -28,10 +28,11 @@ import msgspec
 from gemmad.api.overview import Overview
 from gemmad.cli.health import UnixConnection
 from tests.chaos.asking import Asker
+from tests.chaos.ground import Ground, small_ground, wide_ground
 from tests.chaos.leftovers import MARK, Holdings, growth, holdings, marked, zygotes
-from tests.chaos.questions import Answer, questions
+from tests.chaos.questions import Answer
 from tests.chaos.report import miscounted, table, unsettled
-from tests.chaos.trouble import CONFIG, Pauses, Trouble
+from tests.chaos.trouble import Pauses, Trouble
 from tests.clients import run_async
 from tests.leaks import shared_memory
 from tests.process.daemon import DaemonProcess
@@ -49,21 +50,23 @@ TRACEBACK = "Traceback (most recent call last)"
 class ChaosRun:
     """One run with one daemon. `faults` are all that went wrong."""
 
-    def __init__(self, folder: Path, *, seconds: float, seed: int, pauses: Pauses) -> None:
+    def __init__(self, folder: Path, ground: Ground, *, seconds: float, seed: int, pauses: Pauses) -> None:
         self.faults: list[str] = []
+        self._ground = ground
         self._seconds = seconds
         self._pauses = pauses
         self._mark = uuid.uuid4().hex
         self._chance = random.Random(seed)
         config = folder / "config.toml"
-        config.write_text(CONFIG)
-        command = [sys.executable, "-m", "gemmad", "serve", "--demo", "--port", "0", "--config", str(config)]
+        config.write_text(ground.config)
+        command = [sys.executable, "-m", "gemmad", "serve", *ground.flags, "--port", "0", "--config", str(config)]
         self._shared_before = shared_memory()
-        self._daemon = DaemonProcess(command, folder, env={"GEMMAD_ENGINE__DEVICE": "cpu", MARK: self._mark})
+        self._daemon = DaemonProcess(command, folder, env={**ground.env, MARK: self._mark})
         self._trouble = Trouble(
             see=self._see,
             ask=self._post,
             config=config,
+            text=ground.config,
             zygotes=lambda: zygotes(self._mark),
             chance=random.Random(seed + 1),
         )
@@ -71,7 +74,7 @@ class ChaosRun:
     def run(self) -> str:
         """The table."""
         with self._daemon as daemon:
-            daemon.wait_ready()
+            daemon.wait_ready(seconds=self._ground.start_seconds)
             calm = run_async(self._calm())
             self._settle("after the calm")
             before = self._hold()
@@ -87,12 +90,12 @@ class ChaosRun:
 
     async def _calm(self) -> dict[str, Answer]:
         async with self._daemon.async_client(timeout=ANSWER_SECONDS) as client:
-            return await Asker(client, questions()).ask_calmly(at_a_time=CALM_STREAMS)
+            return await Asker(client, self._ground.questions).ask_calmly(at_a_time=CALM_STREAMS)
 
     async def _chaos(self, calm: dict[str, Answer]) -> str:
         over, began = asyncio.Event(), time.monotonic()
         async with self._daemon.async_client(timeout=ANSWER_SECONDS) as client:
-            asker = Asker(client, questions())
+            asker = Asker(client, self._ground.questions)
             async with asyncio.TaskGroup() as group:
                 trouble = group.create_task(self._trouble.run(self._pauses))
                 streams = [
@@ -170,11 +173,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="A chaos run; see docs/development.md.")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long requests are begun")
     parser.add_argument("--seed", type=int, default=None, help="of all chance; chosen anew if it is not given")
+    parser.add_argument("--gpus", metavar="SHAPE", help="on every GPU, with a network of this shape, such as 12b")
+    parser.add_argument("--checkpoint", type=Path, help="with --gpus: the folder that it is made in, or found in")
+    parser.add_argument("--fraction", type=float, default=0.9, help="with --gpus: memory.fraction")
     parser.add_argument("--kill-every", type=float, default=Pauses().kill, help="seconds between two kills")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 16) if arguments.seed is None else arguments.seed
     folder = Path(tempfile.mkdtemp(prefix="gemmad-chaos-"))
-    run = ChaosRun(folder, seconds=arguments.seconds, seed=seed, pauses=Pauses(kill=arguments.kill_every))
+    ground = small_ground()
+    if arguments.gpus:
+        made = arguments.checkpoint or folder / "checkpoint"
+        ground = wide_ground(made, shape=arguments.gpus, fraction=arguments.fraction)
+    run = ChaosRun(folder, ground, seconds=arguments.seconds, seed=seed, pauses=Pauses(kill=arguments.kill_every))
     sys.stdout.write(f"{run.run()}\n")
     if not run.faults:
         shutil.rmtree(folder)

@@ -6,6 +6,7 @@ every run, however often the reply moved from one worker to another.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from msgspec import Struct
@@ -23,6 +24,7 @@ SENTENCES = (
     "Hello!",
     "Once upon a time a heron stood in the reeds and waited for the evening. " * 4,
 )
+WORDS = ("a", "heron", "stood", "in", "the", "reeds", "and", "waited", "for", "3", "evenings", "12", "times,", "then.")
 COLOURS = ("red", "green", "blue")
 STOPS = ("the", "e", ". ")
 
@@ -33,6 +35,8 @@ class Question(Struct, frozen=True):
     name: str
     fields: dict[str, Any]
     """For `chat.completions.create`, but for the model and `stream`."""
+    is_spelled_freely: bool = False
+    """The text is the same each time, and not the tokens that spell it."""
 
     @property
     def choices(self) -> int:
@@ -80,6 +84,26 @@ def questions() -> tuple[Question, ...]:
     return tuple(asked)
 
 
+def held_questions() -> tuple[Question, ...]:
+    """Short and long ones, greedy and seeded, in several choices, with pictures: each allows one reply."""
+    asked = []
+    for number in range(24):
+        words = random.Random(number).choices(WORDS, k=10 + 9 * number)
+        content: Any = SENTENCES[number % len(SENTENCES)]
+        if number % 3 == 0:
+            content = _with_picture(content, *COLOURS[: 1 + number % 2])
+        fields: dict[str, Any] = {
+            "messages": [{"role": "user", "content": content}],
+            "temperature": number % 2,
+            "seed": number,
+            "max_tokens": 4096,
+            "n": 2 if number % 5 == 0 else 1,
+            "extra_body": {"guided_choice": [" ".join(words)]},
+        }
+        asked.append(Question(f"held {number}", fields, is_spelled_freely=True))
+    return tuple(asked)
+
+
 def difference(question: Question, *, calm: Answer, wild: Answer) -> str:
     """Where two answers part, in words; empty when they do not."""
     parts = []
@@ -87,7 +111,8 @@ def difference(question: Question, *, calm: Answer, wild: Answer) -> str:
         if expected != said:
             at = first_difference(expected, said)
             parts.append(f"choice {index} from character {at}: {said[at:]!r} and not {expected[at:]!r}")
-    for name in ("finishes", "prompt_tokens", "completion_tokens"):
+    counts = ("prompt_tokens",) if question.is_spelled_freely else ("prompt_tokens", "completion_tokens")
+    for name in ("finishes", *counts):
         if getattr(calm, name) != getattr(wild, name):
             parts.append(f"{name} {getattr(wild, name)} and not {getattr(calm, name)}")
     return f"{question.name}: {'; '.join(parts)}" if parts else ""

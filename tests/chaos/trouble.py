@@ -15,20 +15,6 @@ from msgspec import Struct
 
 from gemmad.api.overview import Overview
 
-CONFIG = """\
-[engine]
-max_sequences = 16
-
-[workers]
-count = 2
-cpu_threads = 1
-hang_timeout = 4
-restart_budget = 100000
-restart_pause = 0.05
-restart_pause_limit = 0.2
-"""
-"""What the daemon begins with. Workers that are killed every few seconds are no reason to give up here."""
-
 GOOD_EDITS = (
     "[logging]\nlevel = 'debug'\n",
     "[dispatch]\nmax_failovers = 20\nmax_waiting = 500\n",
@@ -63,13 +49,16 @@ class Trouble:
         see: Callable[[], Overview],
         ask: Callable[[str], int],
         config: Path,
+        text: str,
         zygotes: Callable[[], set[int]],
         chance: random.Random,
     ) -> None:
-        """`see` and `ask` go to the control socket; `ask` posts and tells the status. `config` is the file."""
+        """`see` and `ask` go to the control socket; `ask` posts and tells the status. `config` is the file, `text` what
+        is in it."""
         self._see = see
         self._ask = ask
         self._config = config
+        self._text = text
         self._zygotes = zygotes
         self._chance = chance
         self._stopped: list[int] = []
@@ -104,7 +93,7 @@ class Trouble:
 
     def recycle(self) -> None:
         """What `gemmad recycle` asks for."""
-        which = self._chance.choice(("cpu0", "cpu1", "all"))
+        which = self._chance.choice([*(worker.name for worker in self._see().workers), "all"])
         status = self._ask(f"/workers/{which}/recycle")
         if status == 200:
             self.made["recycles"] += 1
@@ -114,7 +103,7 @@ class Trouble:
     def edit(self) -> None:
         """Write the file anew, well or badly; in half of the cases as editors do, by a new name."""
         good = self._chance.random() < 0.7
-        text = CONFIG + self._chance.choice(GOOD_EDITS if good else BAD_EDITS)
+        text = self._text + self._chance.choice(GOOD_EDITS if good else BAD_EDITS)
         if self._chance.random() < 0.5:
             self._config.write_text(text)
         else:
@@ -129,7 +118,7 @@ class Trouble:
 
     def mend(self) -> None:
         """The configuration is what it was."""
-        replace(self._config, CONFIG)
+        replace(self._config, self._text)
 
     async def _again_and_again(self, act: Callable[[], None], pause: float) -> None:
         while True:
