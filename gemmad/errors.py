@@ -23,8 +23,18 @@ class InvalidRequestError(GemmadError):
 class ContextLengthError(InvalidRequestError):
     """The prompt, or prompt and requested reply, is longer than the context that is served."""
 
-    def __init__(self, message: str, *, param: str = "messages") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str = "messages",
+        prompt_tokens: int | None = None,
+        limit_tokens: int | None = None,
+    ) -> None:
+        """`limit_tokens`: what prompt and reply may have together."""
         super().__init__(message, param=param, code="context_length_exceeded")
+        self.prompt_tokens = prompt_tokens
+        self.limit_tokens = limit_tokens
 
 
 class UnknownModelError(InvalidRequestError):
@@ -32,6 +42,17 @@ class UnknownModelError(InvalidRequestError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The model {name[:200]!r} does not exist.", param="model", code="model_not_found")
+
+
+class UnknownResponseError(InvalidRequestError):
+    """A response that is not stored, for whoever asks."""
+
+    REASONS = "It was never stored, has been deleted, or newer ones have taken its room"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"Response with id '{response_id[:128]}' not found. {self.REASONS}.", code="response_not_found"
+        )
 
 
 class BodyTooLargeError(InvalidRequestError):
@@ -42,7 +63,19 @@ class BodyTooLargeError(InvalidRequestError):
 
 
 class UnauthorizedError(GemmadError):
-    """A missing or wrong API key."""
+    """A wrong API key. The edge has its own words for it, so that nothing of the key is told."""
+
+
+class MissingKeyError(UnauthorizedError):
+    """No API key where one is needed."""
+
+
+class ForeignPageError(GemmadError):
+    """A web page of another origin, which nobody has allowed to call."""
+
+
+class MisdirectedError(GemmadError):
+    """A request for a host that this server is not."""
 
 
 # --- nobody's fault: come back later ----------------------------------------------------------------------------------
@@ -59,6 +92,10 @@ class BusyError(GemmadError):
 
 class QueueFullError(BusyError):
     """The waiting queue is at its bound, or the request waited its longest."""
+
+
+class TooManyAtOnceError(QueueFullError):
+    """More requests under way than one key may have."""
 
 
 class UnavailableError(BusyError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from gemmad.api.overview import (
     Configuration,
     Overview,
     Reload,
+    RequestList,
     Requests,
     Tokens,
     WorkerOverview,
@@ -60,6 +61,8 @@ class AdminServices:
     pool: Callable[[], Pool | None]
     """None until it is known where workers can sit."""
     last_reload: Callable[[], Reload | None]
+    reload: Callable[..., Awaitable[Reload]]
+    """Read the configuration again; with `dry_run=True` only tell what would come of it."""
     config_path: Path | None
     url: str
     """Where the API listens."""
@@ -73,6 +76,9 @@ def create_admin_app(admin: AdminServices) -> Starlette:
     app = Starlette(
         routes=[
             Route("/status", routes.status),
+            Route("/reload", routes.reload, methods=["POST"]),
+            Route("/requests", routes.requests),
+            Route("/requests/{request_id:path}/cancel", routes.cancel, methods=["POST"]),
             Route("/workers/{worker}/drain", routes.drain, methods=["POST"]),
             Route("/workers/{worker}/resume", routes.resume, methods=["POST"]),
             Route("/workers/{worker}/recycle", routes.recycle, methods=["POST"]),
@@ -96,6 +102,30 @@ class Admin:
         """Everything at one look."""
         del request
         return _json(self.overview())
+
+    async def reload(self, request: Request) -> Response:
+        """Read the configuration again; answers when it is in force or refused. `?dry_run=1` changes nothing."""
+        self._admit(request)
+        dry_run = request.query_params.get("dry_run") == "1"
+        peer = peer_of(request)
+        _log.info("operator asks", verb="reload", dry_run=dry_run, uid=peer.uid, pid=peer.pid)
+        return _json(await self._admin.reload(dry_run=dry_run))
+
+    async def requests(self, request: Request) -> Response:
+        """What waits and runs."""
+        del request
+        return _json(RequestList(self._admin.services.dispatcher.requests()))
+
+    async def cancel(self, request: Request) -> Response:
+        """End what clients know by this id; they are told that an operator did. Raises RefusedError."""
+        self._admit(request)
+        peer, request_id = peer_of(request), request.path_params["request_id"]
+        cancelled = self._admin.services.dispatcher.cancel(request_id)
+        if not cancelled:
+            words = f"There is no request {request_id[:128]!r}: it has ended, or never was; GET /requests lists all."
+            raise RefusedError(404, words, code="request_not_found")
+        _log.info("operator asks", verb="cancel", request=request_id, uid=peer.uid, pid=peer.pid)
+        return _json(RequestList(cancelled))
 
     async def drain(self, request: Request) -> Response:
         """Let a worker, or all, finish and stay away."""
@@ -157,14 +187,14 @@ class Admin:
                 per_second=round(dispatch.tokens_per_second, 1),
             ),
             workers=tuple(worker_overview(worker, now=self._admin.clock()) for worker in workers),
+            checkpoint=None if (folder := services.checkpoint()) is None else str(folder),
+            trouble=services.trouble(),
         )
 
     def _asked(self, request: Request, verb: str) -> tuple[Pool, tuple[str, ...]]:
         """The pool, and which of its workers are meant. Raises RefusedError."""
-        peer, wardens = peer_of(request), self._admin.wardens
-        if not wardens.admit(peer):
-            raise RefusedError(403, f"Only {wardens.words} may do this, and not uid {peer.uid}.", code="forbidden")
-        pool = self._admin.pool()
+        self._admit(request)
+        peer, pool = peer_of(request), self._admin.pool()
         if pool is None:
             raise RefusedError(503, "The daemon has only begun: its workers are not known yet.", code="no_workers_yet")
         known, asked = tuple(worker.name for worker in pool.status()), request.path_params["worker"]
@@ -173,6 +203,12 @@ class Admin:
             raise RefusedError(404, words, code="worker_not_found")
         _log.info("operator asks", verb=verb, worker=asked, uid=peer.uid, pid=peer.pid)
         return pool, known if asked == ALL else (asked,)
+
+    def _admit(self, request: Request) -> None:
+        """Raises RefusedError for one who may only look."""
+        peer, wardens = peer_of(request), self._admin.wardens
+        if not wardens.admit(peer):
+            raise RefusedError(403, f"Only {wardens.words} may do this, and not uid {peer.uid}.", code="forbidden")
 
     def _answer(self, names: tuple[str, ...]) -> Response:
         now = self._admin.clock()
@@ -222,7 +258,7 @@ def _serves(worker: WorkerStatus) -> bool:
     return any(each is not None and each.state is State.READY for each in (worker, worker.successor))
 
 
-def _json(body: Overview | Asked) -> Response:
+def _json(body: Overview | Asked | Reload | RequestList) -> Response:
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 

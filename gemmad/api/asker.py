@@ -7,17 +7,24 @@ from hashlib import blake2b
 
 from starlette.requests import Request
 
+from gemmad.api.auth import holder_of
+
 _SECRET = secrets.token_bytes(32)
 """Names mean nothing outside this process, and nobody can find a key by trying them."""
 
 
 def asker(request: Request) -> str:
-    """One name for all requests with the same `Authorization`; without one, for those from the same address.
+    """One name for all requests of one holder of API keys.
 
-    Keys are not checked here, so somebody who invents one for each request has as many shares. The name is neither
+    Where keys are not checked, one for all with the same `Authorization` or `x-api-key`; without either, for those
+    from the same address. Somebody who invents a key for each request then has as many shares. Such a name is neither
     logged nor told.
     """
-    authorization = request.headers.get("authorization", "").strip()
-    if authorization.lower() not in ("", "bearer"):
-        return f"key {blake2b(authorization.encode(), key=_SECRET, digest_size=16).hexdigest()}"
+    holder = holder_of(request)
+    if holder is not None:
+        return f"key {holder.name}"
+    for header in ("authorization", "x-api-key"):
+        value = request.headers.get(header, "").strip()
+        if value.lower() not in ("", "bearer"):
+            return f"key {blake2b(value.encode(), key=_SECRET, digest_size=16).hexdigest()}"
     return f"address {request.client.host}" if request.client else "local"

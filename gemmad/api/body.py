@@ -13,6 +13,9 @@ from gemmad.errors import BodyTooLargeError, InvalidRequestError
 
 IDLE_SECONDS = 60.0
 """Pause after which a body that stopped arriving is given up."""
+LEAST_BYTES_PER_SECOND = 4096
+"""How fast a body must come on average, after the first `IDLE_SECONDS`: one that comes in drops would hold its
+connection for days."""
 VALUES_LIMIT = 1_000_000
 """Commas and brackets in a body at most. A body of empty lists would otherwise take the event loop for seconds, and
 many times its size in memory; no context is long enough for a text with so many."""
@@ -26,12 +29,15 @@ async def read_body(request: Request, *, limit_bytes: int, idle_seconds: float =
     parts: list[bytes] = []
     size = 0
     more = True
+    clock = asyncio.get_running_loop().time
+    began = clock()
     while more:
+        in_all = began + idle_seconds + size / LEAST_BYTES_PER_SECOND
         try:
-            async with asyncio.timeout(idle_seconds):
+            async with asyncio.timeout_at(min(clock() + idle_seconds, in_all)):
                 message = await request.receive()
         except TimeoutError:
-            raise SlowBodyError(f"The request body stopped arriving for {idle_seconds:g} seconds.") from None
+            raise SlowBodyError("The request body stopped arriving, or comes too slowly.") from None
         if message["type"] == "http.disconnect":
             raise ClientGoneError("the client left while it was sending the body")
         parts.append(message.get("body", b""))

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gemmad.api.errors import answer
+from gemmad.api.dialects import rendering_of
+from gemmad.api.errors import RENDERING, respond
 from gemmad.api.record import Record, new_record
 from gemmad.logs import get_logger
 
@@ -32,7 +33,9 @@ class Edge:
             return
         headers = Headers(scope=scope)
         record = new_record(headers, method=scope["method"], path=scope["path"], began=self._clock())
-        scope.setdefault("state", {})["record"] = record
+        state = scope.setdefault("state", {})
+        state["record"] = record
+        state[RENDERING] = rendering_of(record.path)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -52,7 +55,7 @@ class Edge:
         if record.status:  # too late for another answer: the server closes what is left unfinished
             record.finish = "error"
             return
-        await answer(error).response()(scope, receive, send)
+        await respond(error, scope)(scope, receive, send)
 
 
 def _write(record: Record, seconds: float) -> None:

@@ -1,31 +1,38 @@
 """One table: kind of error → what a client is told. Every answer that is no success is made here.
 
-The body is OpenAI's on every route and status: `{"error": {"message", "type", "param", "code"}}`.
+The body is OpenAI's on every route and status: `{"error": {"message", "type", "param", "code"}}`; on other
+dialects' routes the same is put in their shapes (`dialects.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from gemmad.api.record import record_of
 from gemmad.errors import (
     BodyTooLargeError,
     BusyError,
     ContextLengthError,
+    ForeignPageError,
     GemmadError,
     InvalidRequestError,
+    MisdirectedError,
+    MissingKeyError,
     QueueFullError,
     RequestFailedError,
+    TooManyAtOnceError,
     UnauthorizedError,
     UnavailableError,
     UnknownModelError,
+    UnknownResponseError,
 )
 
 MESSAGE_LIMIT = 1000
@@ -33,6 +40,13 @@ MESSAGE_LIMIT = 1000
 RETRY_AFTER_LIMIT_SECONDS = 120
 """Above it the SDKs do not retry at all."""
 
+NO_KEY = "No API key was sent. Send one as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
+WRONG_KEY = "Incorrect API key provided."
+
+RENDERING = "rendering"
+"""Where the edge notes in a request's state whose words its errors are put in; none: OpenAI's."""
+Rendering = Callable[[Exception, str], Response]
+"""An error, and the id of the request, as a whole answer."""
 
 GONE = "client_gone"
 """The code of what is never told."""
@@ -88,13 +102,20 @@ class Kind(Struct, frozen=True):
     headers: Mapping[str, str] = {}
 
 
+_NO_ENTRY = Kind(401, "authentication_error", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
 TABLE: dict[type[Exception], Kind] = {
     InvalidRequestError: Kind(400, "invalid_request_error"),
     ContextLengthError: Kind(400, "invalid_request_error", "context_length_exceeded"),
-    UnauthorizedError: Kind(401, "authentication_error", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"}),
+    UnauthorizedError: _NO_ENTRY,
+    MissingKeyError: _NO_ENTRY,
+    ForeignPageError: Kind(403, "permission_error", "origin_not_allowed"),
     UnknownModelError: Kind(404, "invalid_request_error", "model_not_found"),
+    UnknownResponseError: Kind(404, "invalid_request_error", "response_not_found"),
     SlowBodyError: Kind(408, "invalid_request_error", "request_timeout", retry=False),
     BodyTooLargeError: Kind(413, "invalid_request_error", "body_too_large"),
+    MisdirectedError: Kind(421, "invalid_request_error", "host_not_allowed"),
+    TooManyAtOnceError: Kind(429, "rate_limit_error", "too_many_concurrent", retry=True),
     QueueFullError: Kind(429, "rate_limit_error", "queue_full", retry=True),
     ClientGoneError: Kind(499, "invalid_request_error", GONE),  # for the log: nobody reads it
     RequestFailedError: Kind(500, "server_error"),
@@ -140,12 +161,18 @@ async def handle(request: Request, error: Exception) -> Response:
     record.error = told.error.code
     if isinstance(error, ClientGoneError):
         record.finish = "gone"
-    return told.response()
+    return respond(error, request.scope)
+
+
+def respond(error: Exception, scope: Scope) -> Response:
+    """The answer in the words of whoever asked."""
+    render: Rendering | None = scope["state"].get(RENDERING)
+    return answer(error).response() if render is None else render(error, scope["state"]["record"].request_id)
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, UnauthorizedError):
-        return "Incorrect API key provided."
+        return NO_KEY if isinstance(error, MissingKeyError) else WRONG_KEY
     if not isinstance(error, GemmadError):
         return "The server had an error while processing your request. Its log has the details under the request id."
     return shortened(str(error))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from gemmad.api.openai.conversation import ImageAsked
+from gemmad.api.asks import ImageAsked
 from gemmad.media.pixels import Pixels
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from gemmad.api.services import Trouble
+from gemmad.dispatch.listing import Listed
 from gemmad.generation import Capacity, EngineLoad, MemoryRow
 
 
@@ -25,9 +27,11 @@ class Reload(Struct, frozen=True, kw_only=True):
     ok: bool
     seconds_ago: float
     errors: tuple[str, ...] = ()
-    """Why it was refused, one line each."""
+    """Why it was refused, or what a worker did not get ready with, one line each."""
     applied: tuple[str, ...] = ()
-    """Keys that it changed."""
+    """Keys that it changed, and what else ("API keys")."""
+    rolling: tuple[str, ...] = ()
+    """Keys that one worker tries before all get them."""
     pending: tuple[PendingSetting, ...] = ()
 
 
@@ -128,6 +132,16 @@ class Overview(Struct, frozen=True, kw_only=True):
     requests: Requests
     tokens: Tokens
     workers: tuple[WorkerOverview, ...]
+    checkpoint: str | None = None
+    """The folder of the model that is served, or waited for."""
+    trouble: Trouble | None = None
+    """Why there is no model."""
+
+
+class RequestList(Struct, frozen=True):
+    """The answer to `GET /requests`, and to a cancellation: those that were cancelled, as they were."""
+
+    requests: tuple[Listed, ...]
 
 
 class Asked(Struct, frozen=True):

@@ -25,6 +25,8 @@ class Record:
     """`x-stainless-retry-count`: how often the client's SDK has tried before."""
     read_timeout: float | None = None
     """`x-stainless-read-timeout`: seconds that it waits for bytes."""
+    key: str | None = None
+    """Name of the API key that it came with."""
     noteworthy: bool = False
     """Logged as INFO; what only asks about health and models is DEBUG."""
     status: int = 0
@@ -36,7 +38,7 @@ class Record:
     cached_tokens: int | None = None
     ttft_seconds: float | None = None
     finish: str | None = None
-    """stop, length, error or gone."""
+    """stop, length, tool_calls, error or gone."""
     error: str | None = None
     """The code of the error that the client was told."""
 

@@ -1,24 +1,15 @@
-"""One reply being said, in one choice or several: tokens from tickets, text for the client."""
+"""One reply being said, in one choice or several: tokens from tickets, pieces for the client."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from msgspec import Struct
-
+from gemmad.api.pieces import Ending, Piece, Said
+from gemmad.api.speaker import Speaker
 from gemmad.dispatch.choices import Choices
 from gemmad.dispatch.ticket import Progress
-from gemmad.generation import FinishReason, Usage
-from gemmad.text.reply import ReplyText
-
-
-class Piece(Struct, frozen=True):
-    """What a choice says: some text, its end, or both."""
-
-    index: int
-    text: str
-    finish: FinishReason | None
+from gemmad.generation import Usage
 
 
 class Reply:
@@ -28,25 +19,30 @@ class Reply:
     def __init__(
         self,
         choices: Choices,
-        texts: Sequence[ReplyText],
+        speakers: Sequence[Speaker],
         *,
         on_gap: Callable[[float], None] = lambda _seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """One text for each choice. `on_gap` is told the seconds between tokens of one, for those after the first."""
+        """One speaker for each choice. `on_gap` is told the seconds between tokens of one, after its first."""
         self._choices = choices
-        self._texts = tuple(texts)
+        self._speakers = tuple(speakers)
         self._on_gap = on_gap
         self._clock = clock
         self._cached_tokens: dict[int, int] = {}
         self._heard_at: dict[int, float] = {}
-        self._finishes: dict[int, FinishReason] = {}
+        self._finishes: dict[int, Ending] = {}
         self.first_token_at: float | None = None
 
     @property
     def size(self) -> int:
         """How many choices it has."""
-        return len(self._texts)
+        return len(self._speakers)
+
+    @property
+    def request_id(self) -> str:
+        """What the client knows the request by."""
+        return self._choices.tickets[0].request.request_id
 
     async def pieces(self) -> AsyncGenerator[list[Piece], None]:
         """Text as it becomes safe to show, of all choices that have some; nothing at all where `nudge` asked for it.
@@ -56,13 +52,13 @@ class Reply:
             if pieces or not news:
                 yield pieces
 
-    async def whole(self) -> list[tuple[str, FinishReason]]:
-        """All of it: text and finish of each choice."""
-        texts = [""] * self.size
+    async def whole(self) -> list[Said]:
+        """All of it, by choice. A call that was cut off is left out. Raises what a ticket ends with."""
+        heard: list[list[Piece]] = [[] for _ in range(self.size)]
         async for pieces in self.pieces():
             for piece in pieces:
-                texts[piece.index] += piece.text
-        return [(text, self._finishes[index]) for index, text in enumerate(texts)]
+                heard[piece.index].append(piece)
+        return [speaker.whole(said) for speaker, said in zip(self._speakers, heard, strict=True)]
 
     def nudge(self) -> None:
         """Whoever reads gets an empty list, after what pieces there are."""
@@ -73,31 +69,34 @@ class Reply:
         self._choices.close()
 
     @property
-    def finish(self) -> FinishReason | None:
-        """Once the last choice has ended: length if that cut one off."""
+    def finish(self) -> Ending | None:
+        """Once the last choice has ended: length if that cut one off, else calls if there are any."""
         if len(self._finishes) < self.size:
             return None
-        return FinishReason.LENGTH if FinishReason.LENGTH in self._finishes.values() else FinishReason.STOP
+        words: tuple[Ending, ...] = ("length", "tool_calls", "stop")
+        return next(word for word in words if word in self._finishes.values())
 
     @property
     def usage(self) -> Usage:
-        """Tokens so far, the prompt's once; after a stop string, those up to it. The cached ones are those that none of
-        the choices has computed."""
-        prompt = self._choices.tickets[0].request.prompt
-        completion_tokens = sum(text.tokens for text in self._texts)
-        return Usage(len(prompt.token_ids), completion_tokens, min(self._cached_tokens.values(), default=0))
+        """Tokens so far, each prompt's once; after a stop string, those up to it. The cached ones are those that no
+        choice of a prompt has computed."""
+        lengths: dict[int, int] = {}
+        cached: dict[int, list[int]] = {}
+        for index, ticket in enumerate(self._choices.tickets):
+            prompt = id(ticket.request.prompt)
+            lengths[prompt] = len(ticket.request.prompt.token_ids)
+            if index in self._cached_tokens:
+                cached.setdefault(prompt, []).append(self._cached_tokens[index])
+        completion_tokens = sum(speaker.tokens for speaker in self._speakers)
+        return Usage(sum(lengths.values()), completion_tokens, sum(map(min, cached.values())))
 
     def _take(self, index: int, progress: Progress) -> Piece | None:
         self._note(index, progress)
-        text = self._texts[index]
-        said = text.feed(progress.token_ids)
-        if progress.finish is not None:
-            said += text.finish()
-        finish = FinishReason.STOP if text.stopped else progress.finish
-        if finish is not None:
-            self._finishes[index] = finish
+        piece = self._speakers[index].take(progress)
+        if piece is not None and piece.finish is not None:
+            self._finishes[index] = piece.finish
             self._choices.tickets[index].close()
-        return Piece(index, said, finish) if said or finish is not None else None
+        return piece
 
     def _note(self, index: int, progress: Progress) -> None:
         self._cached_tokens[index] = progress.cached_tokens

@@ -21,12 +21,15 @@ from openai import AsyncOpenAI, OpenAI
 import gemmad.demo
 from gemmad.api.app import create_app
 from gemmad.api.services import Served, Services
+from gemmad.config.keyring import Keyring
 from gemmad.config.schema import Config, ModelSection, Section, ServerSection
 from gemmad.daemon.readings import reading
 from gemmad.daemon.server import HttpServer
 from gemmad.daemon.sockets import listen
 from gemmad.dispatch.dispatcher import Dispatcher
-from gemmad.generation import Capacity, FinishReason
+from gemmad.errors import InvalidRequestError
+from gemmad.generation import Capacity, FinishReason, TokenLogprobs
+from gemmad.grammar.spec import Regex, Spec
 from gemmad.media.pool import MediaPool
 from gemmad.media.spec import ImageSpec
 from gemmad.metrics import Metrics
@@ -52,6 +55,8 @@ class Script(Struct, frozen=True, kw_only=True):
     pause_seconds: float = 0.0
     """Before each step."""
     then: Literal["finish", "silence", "reject"] = "finish"
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each of `token_ids`; told to those that ask."""
 
 
 class ScriptedWorker:
@@ -114,7 +119,8 @@ class ScriptedWorker:
         finish = self._finish(submit, script, token_ids, end)
         if token_ids or finish is not None:
             self._steps += 1
-            output = Output(submit.request_id, token_ids, finish, cached_tokens=3)
+            told = () if submit.sampling.logprobs is None else script.logprobs[position:end]
+            output = Output(submit.request_id, token_ids, finish, cached_tokens=3, logprobs=told)
             if finish is not None:
                 self.at_work.discard(submit.request_id)
             self._dispatcher.worker_said(self.handle, Stepped(self._steps, (output,)))
@@ -133,12 +139,29 @@ class ScriptedWorker:
         return FinishReason.STOP if done else None
 
 
+class WrittenGrammars:
+    """Takes whatever a reply is to be held to, and notes it: what holds a reply is a worker's business."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Spec, str]] = []
+        """With the field that is to blame."""
+
+    async def compile(self, spec: Spec, *, param: str) -> str:
+        """A source that says which spec it was. Raises InvalidRequestError for the regular expression `(`."""
+        self.asked.append((spec, param))
+        if spec == Regex("("):
+            raise InvalidRequestError("The expression is not complete.", param=param, code="invalid_schema")
+        return f"grammar {len(self.asked)}"
+
+
 class Stage:
     """Use it in `with`. What belongs to the loop is touched through `call` only."""
 
     def __init__(self) -> None:
         self.text = TextModel.load(CHECKPOINT)
         self.served = True
+        self.keyring = Keyring()
+        self.grammars = WrittenGrammars()
         self.config = self._default_config()
         self.dispatcher: Dispatcher
         self.worker: ScriptedWorker
@@ -161,6 +184,8 @@ class Stage:
     def reset(self) -> None:
         """As it was at the beginning."""
         self.config = self._default_config()
+        self.keyring = Keyring()
+        self.grammars.asked.clear()
         self.served = True
         self.call(self._reset_worker)
 
@@ -264,7 +289,7 @@ class Stage:
                 media.close()
 
     def _services(self, media: MediaPool) -> Services:
-        served = Served(self.text, media)
+        served = Served(self.text, media, self.grammars)
         return Services(
             version="1.2.3",
             served=lambda: served if self.served else None,
@@ -279,6 +304,8 @@ class Stage:
             sampling=lambda: self.config.sampling,
             media=lambda: self.config.media,
             max_context=lambda: self.dispatcher.max_context,
+            auth=lambda: self.config.auth,
+            keyring=lambda: self.keyring,
         )
 
     def _workers(self) -> tuple[WorkerStatus, ...]:

@@ -81,6 +81,7 @@ def test_any_content_type(http: httpx.Client) -> None:
 
 
 GOOD: dict[str, Any] = {"model": MODEL, "messages": HI}
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,57 @@ GOOD: dict[str, Any] = {"model": MODEL, "messages": HI}
         ({"stop": ["a"] * 10_000}, "stop", "invalid_value"),
         ({"stop": "a" * 1001}, "stop", "invalid_value"),
         ({"ignore_eos": 1}, "ignore_eos", "invalid_type"),
+        ({"frequency_penalty": 2.1}, "frequency_penalty", "invalid_value"),
+        ({"presence_penalty": "much"}, "presence_penalty", "invalid_type"),
+        ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+        ({"logit_bias": [5]}, "logit_bias", "invalid_type"),
+        ({"logit_bias": {"five": 1}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"05": 1}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"-5": 1}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"5": 101}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"5": True}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {str(each): 1 for each in range(1025)}}, "logit_bias", "invalid_value"),
+        ({"logprobs": 1}, "logprobs", "invalid_type"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+        ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
+        ({"response_format": "json"}, "response_format", "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "response_format", "invalid_value"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": "x"}}},
+            "response_format.json_schema.schema",
+            "invalid_type",
+        ),
+        ({"guided_json": 5}, "guided_json", "invalid_type"),
+        ({"guided_choice": []}, "guided_choice", "invalid_value"),
+        ({"guided_choice": ["a"], "guided_regex": "b"}, "guided_choice", None),
+        ({"structured_outputs": {"regex": "a", "json": {}}}, "structured_outputs.regex", None),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type", "invalid_value"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
+        ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name", "invalid_value"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
+        ({"tool_choice": "required"}, "tools", None),
+        ({"tool_choice": "always"}, "tool_choice", "invalid_value"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "tool_choice", "invalid_value"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function", "missing_required_parameter"),
+        ({"messages": [*HI, {"role": "assistant"}]}, "messages[1].content", "missing_required_parameter"),
+        (
+            {"messages": [*HI, {"role": "tool", "content": "4"}]},
+            "messages[1].tool_call_id",
+            "missing_required_parameter",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "Hi", "tool_calls": [CALL]}]},
+            "messages[0].tool_calls",
+            "invalid_value",
+        ),
+        (
+            {"messages": [*HI, {"role": "assistant", "tool_calls": [{"id": "a"}]}]},
+            "messages[1].tool_calls[0].function",
+            "missing_required_parameter",
+        ),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt", None),
+        ({"add_generation_prompt": False}, "add_generation_prompt", "unsupported_parameter"),
     ],
 )
 def test_wrong_values(http: httpx.Client, change: dict[str, Any], param: str, code: str | None) -> None:
@@ -145,6 +197,21 @@ def test_wrong_values(http: httpx.Client, change: dict[str, Any], param: str, co
     assert error["type"] == "invalid_request_error"
     assert param in error["message"]
     assert len(error["message"]) <= 300
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "code"),
+    [
+        ({"logit_bias": {"262208": 1}}, "logit_bias", "invalid_value"),
+        ({"messages": [*HI, {"role": "tool", "content": "4", "tool_call_id": "a"}]}, "messages[1].tool_call_id", None),
+        ({"messages": [*HI, {"role": "assistant", "tool_calls": [CALL]}]}, "messages[1].tool_calls", None),
+        ({"continue_final_message": True}, "messages", None),
+    ],
+)
+def test_values_that_do_not_fit(http: httpx.Client, change: dict[str, Any], param: str, code: str | None) -> None:
+    """What only model or conversation can tell to be wrong is blamed on its field as well."""
+    error = refused(http.post(URL, json=GOOD | change))
+    assert (error["param"], error["code"]) == (param, code)
 
 
 def test_an_infinite_number(http: httpx.Client) -> None:
@@ -161,25 +228,17 @@ def test_missing_fields(http: httpx.Client, missing: str) -> None:
 
 
 UNSUPPORTED: dict[str, Any] = {
-    "frequency_penalty": 0.5,
-    "presence_penalty": -1,
-    "repetition_penalty": 1.1,
-    "logit_bias": {"5": 1},
-    "logprobs": True,
-    "top_logprobs": 5,
-    "response_format": {"type": "json_object"},
-    "tools": [{"type": "function", "function": {"name": "f"}}],
-    "tool_choice": "required",
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},
     "modalities": ["text", "audio"],
     "audio": {"voice": "alloy", "format": "wav"},
-    "prediction": {"type": "content", "content": "x"},
     "web_search_options": {},
     "moderation": {"model": "m"},
-    "continue_final_message": True,
-    "add_generation_prompt": False,
     "best_of": 2,
+    "echo": True,
+    "chat_template": "{{ x }}",
+    "chat_template_kwargs": {"enable_thinking": True},
+    "guided_whitespace_pattern": " ?",
     "use_beam_search": True,
     "length_penalty": 0.5,
     "stop_token_ids": [1],
@@ -188,23 +247,11 @@ UNSUPPORTED: dict[str, Any] = {
     "bad_words": ["x"],
     "allowed_token_ids": [1],
     "prompt_logprobs": 1,
-    "echo": True,
-    "chat_template": "{{ x }}",
-    "chat_template_kwargs": {"enable_thinking": True},
-    "structured_outputs": {"choice": ["a"]},
-    "guided_json": {"type": "object"},
-    "guided_regex": "a+",
-    "guided_choice": ["a"],
-    "guided_grammar": "root ::= a",
-    "grammar": "root ::= a",
-    "json_schema": {"type": "object"},
-    "regex": "a+",
-    "ebnf": "root ::= a",
 }
 
 
-def test_every_unbuilt_parameter_is_refused_by_name(http: httpx.Client) -> None:
-    """A field whose meaning cannot be honoured yet is never silently ignored."""
+def test_every_refused_parameter_is_refused_by_name(http: httpx.Client) -> None:
+    """A field whose meaning cannot be honoured is never silently ignored."""
     assert UNSUPPORTED.keys() == {parameter.name for parameter in CHAT if parameter.handling == "refused"}
     for name, value in UNSUPPORTED.items():
         error = refused(http.post(URL, json=GOOD | {name: value}))
@@ -215,17 +262,15 @@ def test_every_unbuilt_parameter_is_refused_by_name(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("message", "param"),
     [
-        ({"role": "tool", "tool_call_id": "a", "content": "4"}, "messages[1].role"),
         ({"role": "function", "name": "f", "content": "4"}, "messages[1].role"),
-        ({"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}, "messages[1].tool_calls"),
         ({"role": "assistant", "function_call": {"name": "f"}}, "messages[1].function_call"),
         ({"role": "assistant", "audio": {"id": "a"}}, "messages[1].audio"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "messages[1].content[0].type"),
         ({"role": "user", "content": [{"type": "file", "file": {}}]}, "messages[1].content[0].type"),
     ],
 )
-def test_unbuilt_kinds_of_messages(http: httpx.Client, message: dict[str, Any], param: str) -> None:
-    """Tool calls and other media in the history are refused by name as well."""
+def test_refused_kinds_of_messages(http: httpx.Client, message: dict[str, Any], param: str) -> None:
+    """Other media and OpenAI's older calls in the history are refused by name as well."""
     error = refused(http.post(URL, json=GOOD | {"messages": [*HI, message]}))
     assert (error["param"], error["code"]) == (param, "unsupported_parameter")
 

@@ -24,7 +24,7 @@ BODY = {"model": MODEL, "messages": HI}
     [
         ("GET", "/nope"),
         ("GET", "/v1"),
-        ("POST", "/v1/completions"),
+        ("POST", "/v1/embeddings"),
         ("GET", "/v1/models/"),
         ("POST", "/v1/chat/completions/"),
         ("GET", "//v1/models"),
@@ -90,7 +90,8 @@ def test_a_broken_body(stage: Stage) -> None:
     """A chunked body that breaks off ends the request, and no worker hears of it."""
     with socket.create_connection(("127.0.0.1", stage.port), timeout=10) as sock:
         sock.sendall(
-            b'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\nzz\r\n'
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b'5\r\n{"a":\r\nzz\r\n'
         )
         assert sock.recv(65536).startswith(b"HTTP/1.1 400 ")
     assert stage.worker.submits == []

@@ -23,7 +23,9 @@ def post(stage: Stage, body: dict[str, Any]) -> socket.socket:
     """A request whose answer nobody has read yet."""
     data = json.dumps({"model": MODEL, "messages": HI} | body).encode()
     sock = socket.create_connection(("127.0.0.1", stage.port), timeout=10)
-    sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+    sock.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+    )
     return sock
 
 
@@ -62,7 +64,7 @@ def test_leaving_the_queue(stage: Stage, stream: bool) -> None:
 def test_leaving_while_the_body_is_sent(stage: Stage) -> None:
     """Half a request is no request."""
     with socket.create_connection(("127.0.0.1", stage.port), timeout=10) as sock:
-        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     assert stage.worker.submits == []
 
 

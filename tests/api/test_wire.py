@@ -47,8 +47,10 @@ def test_the_events_of_a_stream(stage: Stage, http: httpx.Client) -> None:
     assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]
     assert all("usage" not in chunk for chunk in [first, *middle, last])
     assert usage["choices"] == []
-    assert usage["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"}
+    details = {"prompt_tokens_details", "completion_tokens_details"}
+    assert usage["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens", *details}
     assert usage["usage"]["prompt_tokens_details"] == {"cached_tokens": 3}
+    assert usage["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
     heads = {
         (chunk["id"], chunk["object"], chunk["created"], chunk["model"]) for chunk in [first, *middle, last, usage]
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,7 +32,14 @@ class Models:
             created=self._services.started_at,
             root=self._services.names()[0],
             max_model_len=self._services.max_context(),
+            capabilities=self._capabilities(),
         )
+
+    def _capabilities(self) -> tuple[str, ...] | UnsetType:
+        served = self._services.served()
+        if served is None:
+            return UNSET
+        return ("completion", "tools", *(("vision",) if served.media is not None else ()))
 
 
 def _json(body: wire.Model | wire.ModelList) -> Response:

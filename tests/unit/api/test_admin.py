@@ -14,17 +14,21 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gemmad.api.admin import AdminServices, create_admin_app, is_degraded
-from gemmad.api.overview import Asked, Overview, Reload, WorkerOverview
+from gemmad.api.overview import Asked, Overview, Reload, RequestList, WorkerOverview
 from gemmad.api.peer import Peer, Wardens
 from gemmad.api.services import Services
 from gemmad.config.schema import DispatchSection, ModelSection, RecycleSection
 from gemmad.dispatch.dispatcher import Dispatcher
+from gemmad.dispatch.listing import Listed
 from gemmad.generation import EngineLoad
 from gemmad.metrics import Metrics, Reading
 from gemmad.protocol.messages import PROTOCOL_VERSION, Heartbeat, Loading
 from gemmad.supervisor.lifecycle import State
+from gemmad.supervisor.listener import Outlook
 from gemmad.supervisor.wishes import WorkerStatus
 from tests.fakes.clock import settle
+from tests.fakes.desk import PlayedWorker
+from tests.unit.dispatch.office import ask as request
 from tests.unit.supervisor.stage import Stage, play
 
 PAGE = (Path(__file__).parents[3] / "docs" / "control.md").read_text()
@@ -39,6 +43,8 @@ class Desk:
     def __init__(self, stage: Stage, *, pool_is_there: bool = True, reload: Reload | None = None) -> None:
         unused: Any = None
         self.peer = WARDEN
+        self.reloads: list[bool] = []
+        """Those that were asked for: whether they were to change nothing."""
         section, model = DispatchSection(), ModelSection(served_names=("gemma",))
         self.admin = AdminServices(
             services=Services(
@@ -56,6 +62,7 @@ class Desk:
             wardens=WARDENS,
             pool=lambda: stage.pool if pool_is_there else None,
             last_reload=lambda: reload,
+            reload=self._reload,
             config_path=Path("/etc/gemmad/gemmad.toml"),
             url="http://127.0.0.1:4363",
             clock=stage.clock,
@@ -79,6 +86,10 @@ class Desk:
         response = await self.ask("POST", path)
         assert response.status_code == 200, response.text
         return msgspec.json.decode(response.content, type=Asked).workers
+
+    async def _reload(self, *, dry_run: bool) -> Reload:
+        self.reloads.append(dry_run)
+        return Reload(ok=False, seconds_ago=0.0, errors=("gemmad.toml:3: a.b: no",))
 
     async def _with_peer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app({**scope, "state": {"peer": self.peer}}, receive, send)
@@ -258,6 +269,48 @@ def test_wardens(peer: Peer, admitted: bool) -> None:
     assert without.admit(peer) is (peer.uid in (0, 1000))
 
 
+def test_reload() -> None:
+    """A reload is answered with its outcome, good or bad, to wardens only; a dry run is asked for as one."""
+
+    async def script(stage: Stage) -> None:
+        desk = Desk(stage)
+        for path in ("/reload", "/reload?dry_run=1", "/reload?dry_run=0"):
+            response = await desk.ask("POST", path)
+            assert response.status_code == 200
+            assert msgspec.json.decode(response.content, type=Reload).errors == ("gemmad.toml:3: a.b: no",)
+        assert desk.reloads == [False, True, False]
+        desk.peer = VISITOR
+        assert (await desk.ask("POST", "/reload")).status_code == 403
+        assert len(desk.reloads) == 3
+
+    play(script)
+
+
+def test_requests_are_listed_and_cancelled() -> None:
+    """Everyone sees what runs; a warden ends it by its client's id, slashes and all, and again is too late."""
+
+    async def script(stage: Stage) -> None:
+        desk = Desk(stage)
+        dispatcher = desk.admin.services.dispatcher
+        worker = PlayedWorker(dispatcher, "cpu0")
+        dispatcher.outlook_changed(Outlook.SERVING, wait_seconds=0.0)
+        ticket = dispatcher.submit(request(1, 2, 3, max_tokens=9, request_id="a/b c"))
+        worker.step()
+        desk.peer = VISITOR
+        (seen,) = msgspec.json.decode((await desk.ask("GET", "/requests")).content, type=RequestList).requests
+        assert (seen.request_id, seen.worker, seen.said_tokens, seen.max_tokens) == ("a/b c", "cpu0", 1, 9)
+        assert (await desk.ask("POST", "/requests/a%2Fb%20c/cancel")).status_code == 403
+        assert ticket.ending is None
+        desk.peer = WARDEN
+        response = await desk.ask("POST", "/requests/a%2Fb%20c/cancel")
+        assert msgspec.json.decode(response.content, type=RequestList).requests == (seen,)
+        assert getattr(ticket.ending, "code", None) == "cancelled"
+        again = await desk.ask("POST", "/requests/a%2Fb%20c/cancel")
+        assert (again.status_code, again.json()["error"]["code"]) == (404, "request_not_found")
+
+    play(script)
+
+
 def test_before_the_workers_are_known() -> None:
     """While the GPUs are looked for there is nobody to drain, and a status all the same."""
 
@@ -339,3 +392,9 @@ def test_every_field_is_documented(nth: int, kind: type[msgspec.Struct]) -> None
     """The tables of fields name each one, and no other."""
     named = re.findall(r"`(\w+)`", " ".join(first_cells("## `GET /status`", nth=nth)))
     assert sorted(named) == sorted(kind.__struct_fields__)
+
+
+def test_every_field_of_a_request_is_documented() -> None:
+    """The table of requests names each field, and no other."""
+    named = re.findall(r"`(\w+)`", " ".join(first_cells("## `GET /requests`")))
+    assert sorted(named) == sorted(Listed.__struct_fields__)

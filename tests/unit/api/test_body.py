@@ -65,6 +65,21 @@ def test_a_body_that_stops_arriving() -> None:
         read([part(b"1", more=True)])
 
 
+def test_a_body_in_drops() -> None:
+    """Drops that come without a long pause do not keep a request going for ever."""
+
+    async def scenario() -> None:
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0.01)
+            return part(b"x", more=True)
+
+        async with asyncio.timeout(20):
+            await read_body(Request({"type": "http", "headers": []}, receive), limit_bytes=1 << 20, idle_seconds=0.05)
+
+    with pytest.raises(SlowBodyError):
+        asyncio.run(scenario())
+
+
 def test_a_client_that_leaves() -> None:
     """A disconnect in the middle of the body is no request."""
     with pytest.raises(ClientGoneError):

@@ -10,8 +10,12 @@ from starlette.routing import Route
 
 from gemmad.api.app import create_app
 from gemmad.api.errors import GONE, HTTP_CODES, TABLE
-from gemmad.api.openai.parameters import CHAT, MESSAGE, Parameter
+from gemmad.api.openai.chat_schema import MAX_TOOLS
+from gemmad.api.openai.completion_schema import MAX_PROMPTS
+from gemmad.api.openai.holds import MAX_OPTIONS
+from gemmad.api.openai.parameters import CHAT, COMPLETION, MESSAGE, Parameter
 from gemmad.api.openai.schema import (
+    MAX_BIAS,
     MAX_CHOICES,
     MAX_MESSAGES,
     MAX_PARTS,
@@ -21,6 +25,7 @@ from gemmad.api.openai.schema import (
 )
 from gemmad.api.services import Services
 from gemmad.metrics import Metrics, Reading
+from gemmad.planning.step import MOST_BIASES, MOST_LOGPROBS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
 
@@ -45,6 +50,7 @@ def test_every_field_is_documented() -> None:
     """The tables of fields say what the code does, line for line."""
     assert table("## `POST /v1/chat/completions`") == rows(CHAT)
     assert table("### Messages") == rows(MESSAGE)
+    assert table("## `POST /v1/completions`") == rows(COMPLETION)
 
 
 def test_every_error_is_documented() -> None:
@@ -92,7 +98,17 @@ def test_the_limits_are_the_codes() -> None:
     limits = dict(cast("list[tuple[str, str]]", [tuple(row) for row in table("## Limits")]))
     assert MAX_MESSAGES == MAX_PARTS == int(limits["messages in a request, parts in a message"])
     assert limits["stop strings"] == f"{MAX_STOPS} of 1 to {MAX_STOP_CHARACTERS} characters"
-    assert limits["choices of one request"] == str(MAX_CHOICES)
+    assert limits["choices of one prompt"] == str(MAX_CHOICES)
+    assert limits["prompts of one completion, choices of all of them"] == str(MAX_PROMPTS)
+    assert limits["biased token ids"] == str(MOST_BIASES)
+    assert limits["tools"] == str(MAX_TOOLS)
+    assert limits["strings of `guided_choice`"] == str(MAX_OPTIONS)
     notes = {parameter.name: parameter.note for parameter in CHAT}
     assert notes["n"].startswith(f"1 to {MAX_CHOICES} choices")
     assert f"{-MAX_PRIORITY} to {MAX_PRIORITY}" in notes["priority"]
+    assert notes["logit_bias"] == f"up to {MOST_BIASES} token ids as keys, {-MAX_BIAS} to {MAX_BIAS} each"
+    assert notes["top_logprobs"].startswith(f"0 to {MOST_LOGPROBS};")
+    assert notes["tools"] == f"up to {MAX_TOOLS} functions"
+    assert notes["guided_choice"].startswith(f"up to {MAX_OPTIONS} strings")
+    prompt = next(parameter.note for parameter in COMPLETION if parameter.name == "prompt")
+    assert f"up to {MAX_PROMPTS} of either" in prompt

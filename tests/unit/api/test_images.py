@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from gemmad.api.asks import ImageAsked
 from gemmad.api.images import prepare_images
-from gemmad.api.openai.conversation import ImageAsked
 from gemmad.errors import InvalidRequestError
 from gemmad.media.pixels import Pixels, digest_of, seal
 

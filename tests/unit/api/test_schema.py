@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemmad.api.openai.chat_schema import ChatMessage, ChatRequest
+from gemmad.api.openai.conversation import chat_ask
 from gemmad.api.openai.parameters import CHAT, MESSAGE, refuse_unsupported
-from gemmad.api.openai.schema import ChatMessage, ChatRequest, field_path, parse_chat
+from gemmad.api.openai.schema import field_path, parse
 from gemmad.errors import InvalidRequestError
 from tests.unit.api.test_body import JSON
 
@@ -15,11 +17,15 @@ GOOD: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 NAMES = st.sampled_from([*ChatRequest.model_fields, *(parameter.name for parameter in CHAT)])
 
 
+def parse_chat(body: dict[str, Any]) -> ChatRequest:
+    return parse(ChatRequest, body)
+
+
 def fault(body: dict[str, Any]) -> str | None:
     """The path that is blamed for a request; None when it is taken."""
     try:
         refuse_unsupported(body)
-        parse_chat(body)
+        chat_ask(parse_chat(body), model="m", max_images=10)
     except InvalidRequestError as error:
         return error.param or "nothing"
     return None
@@ -64,7 +70,7 @@ def test_the_tables_and_the_schema_agree() -> None:
 
 
 def test_null_asks_for_nothing() -> None:
-    """Every unbuilt field may be null."""
+    """Every field that is refused may be null."""
     refuse_unsupported(GOOD | {parameter.name: None for parameter in CHAT})
 
 

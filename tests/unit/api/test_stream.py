@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from gemmad.api.openai import wire
-from gemmad.api.openai.stream import STALLED_SECONDS, Head, ReplyStream
+from gemmad.api.openai.stream import ChatVoice, Head
 from gemmad.api.reply import Reply
+from gemmad.api.speaker import Speaker
+from gemmad.api.stream import STALLED_SECONDS, ReplyStream
 from gemmad.demo import CHECKPOINT
 from gemmad.dispatch.choices import Choices
 from gemmad.dispatch.ticket import Request, Ticket
@@ -34,11 +36,10 @@ class Played:
         self.closed: list[Ticket] = []
         request = Request(prompt=Prompt((1, 2)), sampling=SamplingParams(max_tokens=90))
         self.ticket = Ticket(request, now=0.0, on_close=self.closed.append, bell=bell)
-        reply = Reply(Choices([self.ticket], bell), [ReplyText(TEXT)])
+        reply = Reply(Choices([self.ticket], bell), [Speaker(0, ReplyText(TEXT))])
         self.endings: list[str | None] = []
-        self.stream = ReplyStream(
-            reply, HEAD, include_usage=False, ping_seconds=PING_SECONDS, ended=self.endings.append
-        )
+        voice = ChatVoice(HEAD, size=1, include_usage=False)
+        self.stream = ReplyStream(reply, voice, ping_seconds=PING_SECONDS, ended=self.endings.append)
         self.sent: list[bytes] = []
         self.gone = asyncio.Event()
 

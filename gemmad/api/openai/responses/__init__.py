@@ -1,0 +1,1 @@
+"""`/v1/responses`, as the newest SDKs and the Codex CLI use it."""
