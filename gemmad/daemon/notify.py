@@ -5,10 +5,11 @@ One datagram of `KEY=value` lines to the socket in $NOTIFY_SOCKET. The protocol 
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _SEND_TIMEOUT_SECONDS = 0.5
 
@@ -20,6 +21,8 @@ class Notifier:
         self._address = _address(env.get("NOTIFY_SOCKET", ""))
         self._watchdog_seconds = _watchdog_seconds(env, os.getpid() if pid is None else pid)
         self._is_ready = False
+        self._words = ""
+        self._reload_words = ""
 
     @property
     def watchdog_seconds(self) -> float | None:
@@ -27,13 +30,15 @@ class Notifier:
         return self._watchdog_seconds
 
     def status(self, words: str) -> bool:
-        """Show `words` in `systemctl status`."""
-        return self._send(_status(words))
+        """Show `words` in `systemctl status`, before what came of the last reload."""
+        self._words = words
+        return self._send(self._status())
 
     def ready(self, words: str = "") -> bool:
         """Starting is done: requests are answered."""
         self._is_ready = True
-        return self._send("READY=1", _status(words))
+        self._words = words
+        return self._send("READY=1", self._status())
 
     def reloading(self) -> bool:
         """A new config is read. Before `ready` this is part of starting and nothing is said."""
@@ -43,9 +48,8 @@ class Notifier:
 
     def reloaded(self, words: str) -> bool:
         """The end of `reloading`, whether the config was taken or refused."""
-        if not self._is_ready:
-            return self.status(words)
-        return self._send("READY=1", _status(words))
+        self._reload_words = words
+        return self._send("READY=1" if self._is_ready else "", self._status())
 
     def stopping(self, words: str = "") -> bool:
         """No new requests are taken."""
@@ -60,7 +64,18 @@ class Notifier:
         """The daemon makes progress."""
         return self._send("WATCHDOG=1")
 
-    def _send(self, *lines: str) -> bool:
+    def keep(self, name: str, descriptors: Sequence[int]) -> bool:
+        """Have the manager hold duplicates of `descriptors`; the next daemon is handed them under this name."""
+        return self._send("FDSTORE=1", f"FDNAME={name}", descriptors=descriptors)
+
+    def let_go(self, name: str) -> bool:
+        """The manager closes all that it holds under this name."""
+        return self._send("FDSTOREREMOVE=1", f"FDNAME={name}")
+
+    def _status(self) -> str:
+        return _status("; ".join(words for words in (self._words, self._reload_words) if words))
+
+    def _send(self, *lines: str, descriptors: Sequence[int] = ()) -> bool:
         """Whether the manager's socket took it."""
         if self._address is None:
             return False
@@ -68,10 +83,14 @@ class Notifier:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
                 sock.settimeout(_SEND_TIMEOUT_SECONDS)
-                sock.sendto(data, self._address)
+                sock.sendmsg([data], _ancillary(descriptors), 0, self._address)
         except OSError:
             return False
         return True
+
+
+def _ancillary(descriptors: Sequence[int]) -> list[tuple[int, int, array.array[int]]]:
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
 
 
 def _status(words: str) -> str:

@@ -21,8 +21,12 @@ from gemmad.daemon.sockets import BACKLOG
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep an idle connection, so that they are the ones to close it, never just as a request comes."""
 HEADERS_LIMIT_BYTES = 64 << 10
+HEADERS_SECONDS = 30.0
+"""Time for a request's headers to arrive, once they have begun."""
 FLUSH_SECONDS = 3.0
 """Time for the last bytes of answers that are at their end."""
+FIRST_WORD_SECONDS = 1.0
+"""At the end: time for a connection that was accepted just now to say what it wants."""
 LOOK_SECONDS = 0.02
 
 
@@ -84,19 +88,37 @@ class _Server(uvicorn.Server):
                     await self.bell.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, let idle connections go, and wait for the others no longer than it takes."""
+        """Stop accepting, let idle connections go, and wait for the others no longer than it takes.
+
+        Who connected just now is heard first: a connection that is closed with a request unread is one refused, and who
+        comes later waits for the next daemon.
+        """
+        for sock in sockets or ():
+            asyncio.get_running_loop().remove_reader(sock)
+        await asyncio.sleep(LOOK_SECONDS)  # asyncio forgets whom it has accepted and not yet handed to an open server
         for server in self.servers:
             server.close()
         for sock in sockets or ():
             sock.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+        seen: dict[object, float] = {}
         give_up = time.monotonic() + FLUSH_SECONDS
-        # uvicorn's connections and tasks ring no bell when they end
-        while (self.server_state.connections or self.server_state.tasks) and time.monotonic() < give_up:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_SECONDS)
+        while self._are_busy() and time.monotonic() < give_up:
+            self._send_home(seen)
+            await asyncio.sleep(LOOK_SECONDS)  # uvicorn's connections and tasks ring no bell when they end
         self.abort()
         self.over.set()
+
+    def _send_home(self, seen: dict[object, float]) -> None:
+        """Who has asked gets an answer and no more. `seen`: since when each one is known, so that a stall of ours, in
+        which we hear nobody, is not held against the newcomers."""
+        now = time.monotonic()
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, H11Protocol)
+            if connection.cycle is not None or now - seen.setdefault(connection, now) >= FIRST_WORD_SECONDS:
+                connection.shutdown()
+
+    def _are_busy(self) -> bool:
+        return bool(self.server_state.connections or self.server_state.tasks)
 
     def abort(self) -> None:
         """Whoever is still connected is not any more; their requests end by it."""
@@ -106,7 +128,43 @@ class _Server(uvicorn.Server):
 
 
 class HttpProtocol(H11Protocol):
-    """Bytes that are no HTTP are answered in OpenAI's shape too."""
+    """Bytes that are no HTTP are answered in OpenAI's shape too, and whoever does not get to the point is hung up on:
+    uvicorn itself would wait for the rest of a header as long as it takes."""
+
+    headers_seconds = HEADERS_SECONDS
+    first_seconds = float(KEEP_ALIVE_SECONDS)
+    """Time for a new connection to send anything."""
+    _headers_due: asyncio.TimerHandle | None = None
+    _headers_began = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A new connection."""
+        super().connection_made(transport)
+        self._headers_due = self.loop.call_later(self.first_seconds, self._hang_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._expect_no_headers()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """More of a request."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._expect_no_headers()
+        elif not self._headers_began and not self.transport.is_closing():
+            self._expect_no_headers()
+            self._headers_began = True
+            self._headers_due = self.loop.call_later(self.headers_seconds, self._hang_up)
+
+    def _expect_no_headers(self) -> None:
+        self._headers_began = False
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def _hang_up(self) -> None:
+        self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Say so, and hang up."""

@@ -7,9 +7,12 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gemmad.config.schema import ServerSection
+from gemmad.daemon.inherited import KEPT, Inherited, is_found, is_loopback, url_of
+from gemmad.daemon.notify import Notifier
 from gemmad.errors import ConfigError, GemmadError
 
 BACKLOG = 2048
@@ -24,8 +27,9 @@ class AddressTakenError(GemmadError):
 class Listening:
     """Bound and listening sockets, and how a client names them. `close()` also removes a Unix socket's file."""
 
-    def __init__(self, sockets: list[socket.socket], url: str, *, uds: Path | None = None) -> None:
-        self.sockets = sockets
+    def __init__(self, sockets: Sequence[socket.socket], url: str, *, uds: Path | None = None) -> None:
+        """`uds`: the file that is ours to remove."""
+        self.sockets = list(sockets)
         self.url = url
         """`http://host:port`, or `unix:/path`."""
         self.uds = uds
@@ -47,11 +51,40 @@ class Listening:
         self.close()
 
 
-def listen(section: ServerSection) -> Listening:
-    """Take the address. Raises AddressTakenError, or ConfigError for one that can never be taken."""
-    if section.uds is not None:
-        return listen_unix(section.uds.absolute(), mode=UDS_MODE, name="server.uds")
-    return _listen_tcp(section.host, section.port)
+def listen(
+    section: ServerSection, *, inherited: Inherited | None = None, notifier: Notifier | None = None
+) -> Listening:
+    """Take the address, or what was handed over; a service manager is asked to keep the sockets for the next daemon.
+
+    Raises AddressTakenError, or ConfigError for an address that can never be taken.
+    """
+    inherited = inherited or Inherited()
+    if inherited.given:
+        _close_all(inherited.kept)
+        return Listening(inherited.given, url_of(inherited.given[0]))
+    try:
+        if section.uds is not None:
+            listening = _listen_uds(section.uds.absolute(), inherited.kept)
+        else:
+            listening = _listen_tcp(section.host, section.port, kept=inherited.kept)
+    except BaseException:
+        _close_all(inherited.kept)
+        raise
+    unused = [sock for sock in inherited.kept if sock not in listening.sockets]
+    _close_all(unused)
+    if notifier is not None:
+        if unused:
+            notifier.let_go(KEPT)
+        if notifier.keep(KEPT, [sock.fileno() for sock in listening.sockets]):
+            listening.uds = None  # it stays connectable for the next daemon
+    return listening
+
+
+def _listen_uds(path: Path, kept: Sequence[socket.socket]) -> Listening:
+    for sock in kept:
+        if sock.family == socket.AF_UNIX and sock.getsockname() == str(path) and is_found(sock):
+            return Listening([sock], f"unix:{path}", uds=path)
+    return listen_unix(path, mode=UDS_MODE, name="server.uds")
 
 
 def listen_unix(path: Path, *, mode: int, name: str) -> Listening:
@@ -74,8 +107,20 @@ def listen_unix(path: Path, *, mode: int, name: str) -> Listening:
     return Listening([sock], f"unix:{path}", uds=path)
 
 
-def _listen_tcp(host: str, port: int) -> Listening:
-    """On every address of the name; with port 0 they share the port that the first one got."""
+def leads_outside(section: ServerSection) -> bool:
+    """Whether the address is one that other machines may reach: any but a Unix socket and loopback."""
+    if section.uds is not None:
+        return False
+    try:
+        found = socket.getaddrinfo(section.host or None, section.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:  # `listen` says what is wrong with it
+        return False
+    return not all(is_loopback(str(address[0])) for *_, address in found)
+
+
+def _listen_tcp(host: str, port: int, *, kept: Sequence[socket.socket] = ()) -> Listening:
+    """On every address of the name, with those of `kept` that have it; with port 0 they share the port that the first
+    one got."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -83,14 +128,15 @@ def _listen_tcp(host: str, port: int) -> Listening:
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     for family, kind, protocol, _, address in dict.fromkeys(found):
+        wanted = (address[0], port, *address[2:])
         try:
-            sockets.append(_bind(socket.socket(family, kind, protocol), (address[0], port, *address[2:])))
+            sockets.append(_find(kept, wanted) or _bind(socket.socket(family, kind, protocol), wanted))
         except OSError as error:
             if error.errno not in (
                 errno.EADDRNOTAVAIL,
                 errno.EAFNOSUPPORT,
             ):  # a name may lead to ::1 on a host without IPv6
-                _close_all(sockets)
+                _close_all(sock for sock in sockets if sock not in kept)
                 raise _explain(error, host, port) from error
             failure = error
             continue
@@ -99,6 +145,17 @@ def _listen_tcp(host: str, port: int) -> Listening:
         raise _explain(failure, host, port) from failure
     shown = f"[{host}]" if ":" in host else host or "localhost"
     return Listening(sockets, f"http://{shown}:{port}")
+
+
+def _find(kept: Sequence[socket.socket], wanted: tuple[object, ...]) -> socket.socket | None:
+    """The one at this address; any port is right for port 0."""
+    for sock in kept:
+        if sock.family == socket.AF_UNIX:
+            continue
+        host, port, *rest = sock.getsockname()
+        if (host, *rest) == (wanted[0], *wanted[2:]) and wanted[1] in (0, port):
+            return sock
+    return None
 
 
 def _bind(sock: socket.socket, address: tuple[object, ...]) -> socket.socket:
@@ -147,6 +204,6 @@ def _clear_the_way(path: Path, name: str) -> None:
     raise AddressTakenError(f"another process listens on {path}")
 
 
-def _close_all(sockets: list[socket.socket]) -> None:
+def _close_all(sockets: Iterable[socket.socket]) -> None:
     for sock in sockets:
         sock.close()

@@ -43,13 +43,12 @@ class MemoryWatch:
 
 
 def available_bytes(root: Path = ROOT) -> int | None:
-    """What could be taken without swapping: by the host's estimate, or its cgroup's limit if that leaves less."""
+    """What could be taken without swapping: by the host's estimate, or a limit of its cgroups if that leaves less."""
     found = []
     kib = _counter(root / "proc/meminfo", "MemAvailable:")
     if kib is not None:
         found.append(kib << 10)
-    cgroup = _cgroup(root, "self")
-    if cgroup is not None:
+    for cgroup in _with_those_above(root, "self"):
         limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
         if limit is not None and used is not None:
             reclaimable = _counter(cgroup / "memory.stat", "inactive_file") or 0
@@ -57,8 +56,14 @@ def available_bytes(root: Path = ROOT) -> int | None:
     return min(found, default=None)
 
 
+def _with_those_above(root: Path, pid: str) -> list[Path]:
+    """The cgroups of a process from its own upwards, each of which may have a limit."""
+    cgroup, top = cgroup_of(root, pid), root / "sys/fs/cgroup"
+    return [] if cgroup is None else [each for each in (cgroup, *cgroup.parents) if each.is_relative_to(top)]
+
+
 def _events(root: Path, pid: str) -> Path | None:
-    cgroup = _cgroup(root, pid)
+    cgroup = cgroup_of(root, pid)
     return None if cgroup is None else cgroup / EVENTS
 
 
@@ -69,7 +74,7 @@ def _kills(root: Path, events: Iterable[Path | None]) -> dict[Path, int]:
     return {path: count for path, count in counts.items() if count is not None}
 
 
-def _cgroup(root: Path, pid: str) -> Path | None:
+def cgroup_of(root: Path, pid: str) -> Path | None:
     """The folder of a process in the v2 hierarchy."""
     try:
         lines = (root / "proc" / pid / "cgroup").read_text().splitlines()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from gemmad.config.schema import WorkersSection
 from gemmad.generation import EngineSettings
+from gemmad.supervisor.cgroups import Cgroups
 from gemmad.supervisor.child import Spawn
 from gemmad.supervisor.hostmemory import MemoryWatch, available_bytes
 from gemmad.supervisor.listener import Listener
@@ -26,6 +27,7 @@ class Host:
     """In [0, 1)."""
     watch_memory: Callable[[int], MemoryWatch] = MemoryWatch
     available_bytes: Callable[[], int | None] = available_bytes
+    cgroups: Cgroups = dataclasses.field(default_factory=lambda: Cgroups(None))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,8 @@ def test_a_reload_has_two_ends(manager: Manager, notifier: Notifier) -> None:
     assert second.removeprefix("MONOTONIC_USEC=").isdecimal()
     notifier.reloaded("config refused")
     assert manager.heard() == ["READY=1", "STATUS=config refused"]
+    notifier.status("serving")
+    assert manager.heard() == ["STATUS=serving; config refused"]
 
 
 def test_a_reload_while_starting_does_not_claim_to_be_ready(manager: Manager, notifier: Notifier) -> None:
@@ -122,3 +125,16 @@ def test_a_manager_that_does_not_read(manager: Manager, notifier: Notifier) -> N
 def test_the_watchdog_interval(env: dict[str, str], seconds: float | None) -> None:
     """The interval is taken when it is meant for this process."""
     assert Notifier(env, pid=77).watchdog_seconds == seconds
+
+
+def test_descriptors_are_kept(manager: Manager, notifier: Notifier, tmp_path: Path) -> None:
+    """What is to be kept travels with its message, under its name; what is let go is named."""
+    with (tmp_path / "file").open("w") as file:
+        assert notifier.keep("gemmad-api", [file.fileno()])
+        said, received, _, _ = socket.recv_fds(manager.socket, 1024, 4)
+        assert said.decode().split("\n") == ["FDSTORE=1", "FDNAME=gemmad-api"]
+        (kept,) = received
+        assert os.path.samestat(os.fstat(kept), os.fstat(file.fileno()))
+        os.close(kept)
+    assert notifier.let_go("gemmad-api")
+    assert manager.heard() == ["FDSTOREREMOVE=1", "FDNAME=gemmad-api"]

@@ -90,6 +90,10 @@ def test_what_is_left(host: FakeHost) -> None:
     host.write(f"{folder}/memory.max", f"{12 * GIB}\n")
     host.write(f"{folder}/memory.stat", f"anon 5\ninactive_file {GIB}\n")
     assert available_bytes(host.root) == 3 * GIB
+    above = "sys/fs/cgroup/gemmad.service"
+    host.write(f"{above}/memory.current", f"{19 * GIB}\n")
+    host.write(f"{above}/memory.max", f"{20 * GIB}\n")
+    assert available_bytes(host.root) == GIB  # a limit of the whole service binds the daemon's own cgroup, too
 
 
 def test_the_real_host_answers() -> None:
