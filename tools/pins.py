@@ -1,10 +1,12 @@
 """Write constraints.txt: the exact versions, in this environment, of all that gemmad and its `dev` extra need.
 
-`make pins` runs it.
+With `--locks` write gemmad/engines/locks instead: of those versions the ones that an engine of each kind has. What
+torch itself needs of CUDA is not among them: a build of torch names the exact version of each. `make pins` runs both.
 """
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Iterable
 from importlib import metadata
@@ -17,6 +19,12 @@ from packaging.version import Version
 HEADER = """\
 # What `make setup` and CI install: exact versions of everything gemmad and its `dev` extra need.
 # Written by tools/pins.py from an environment whose tests pass. pyproject.toml has the ranges that are supported.
+"""
+ROOT = Path(__file__).parents[1]
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+LOCK_HEADER = """\
+# What an engine of the kind `{kind}` has: exact versions of everything that gemmad needs, but for gemmad itself.
+# Written by tools/pins.py from constraints.txt.
 """
 
 
@@ -46,9 +54,27 @@ def _applies(needed: Requirement, extras: Iterable[str]) -> bool:
     return needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras))
 
 
+def locks(versions: dict[str, str]) -> dict[str, str]:
+    """The lock files, by name. torch's own index has its builds without CUDA, and is asked for torch alone."""
+    lines = {name: f"{name}=={version}\n" for name, version in sorted(versions.items())}
+    cpu, cuda = LOCK_HEADER.format(kind="cpu"), LOCK_HEADER.format(kind="cuda")
+    return {
+        "cuda.txt": cuda + "".join(lines.values()),
+        "cpu.txt": cpu + "".join(line for name, line in lines.items() if name != "torch"),
+        "cpu-torch.txt": f"{cpu}--extra-index-url {CPU_INDEX}\ntorch=={versions['torch']}+cpu\n",
+    }
+
+
 def main() -> None:
-    """Print the file."""
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    """Print the file, or write the locks."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    if sys.argv[1:] == ["--locks"]:
+        lines = (ROOT / "constraints.txt").read_text().splitlines()
+        chosen = dict(line.split("==") for line in lines if not line.startswith("#"))
+        versions = {name: chosen[name] for name in pins(map(Requirement, project["dependencies"]))}
+        for name, text in locks(versions).items():
+            (ROOT / "gemmad" / "engines" / "locks" / name).write_text(text)
+        return
     needed = map(Requirement, (*project["dependencies"], *project["optional-dependencies"]["dev"]))
     print(HEADER + "\n".join(f"{name}=={version}" for name, version in sorted(pins(needed).items())))
 

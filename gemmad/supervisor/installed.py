@@ -19,6 +19,8 @@ class Installed(Struct, frozen=True):
     modules: int
     beside: int
     """When a package was last installed, removed or upgraded where torch is."""
+    engine: str = ""
+    """Which one torch comes from, if not from the daemon's own environment."""
 
 
 def installed_code(package: Path = PACKAGE, *, library: str = "torch") -> Installed:

@@ -8,12 +8,12 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gemmad.daemon.run import WORKER_COMMAND
 from gemmad.generation import EngineSettings, Prompt, SamplingParams
 from gemmad.protocol.channel import BlockingChannel
 from gemmad.protocol.messages import PROTOCOL_VERSION, Configure, FromWorker, Ready, Shutdown, Stepped, Submit
@@ -26,6 +26,7 @@ from tests.fakes.worker import Behaviour
 from tests.fakes.zygote import hatch, program
 
 PATIENCE_SECONDS = 30.0
+WORKER = (sys.executable, "-m", "gemmad.worker")
 TOKENS = 24
 
 
@@ -67,7 +68,7 @@ class Stage:
 
     def real_zygote(self) -> Zygote:
         """One that imports all that the real worker needs, in the place of the light one."""
-        return Zygote(partial(Process, WORKER_COMMAND), wanted=lambda: True, installed=lambda: self.code)
+        return Zygote(partial(Process, WORKER), wanted=lambda: True, installed=lambda: self.code)
 
     def kill_zygote(self) -> None:
         """The one that is there."""

@@ -1,0 +1,1 @@
+complete --command gemmad --no-files --arguments "(env _GEMMAD_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) gemmad)" --condition "env _GEMMAD_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) gemmad"
