@@ -39,6 +39,22 @@ class WorkerReading(Struct, frozen=True, kw_only=True):
     device_segments: int = 0
 
 
+class ConfigReading(Struct, frozen=True, kw_only=True):
+    """How the daemon's settings stand to those that are written."""
+
+    is_good: bool = True
+    """Whether the last reload was taken, and nothing of it taken back."""
+    reloaded_at: float = 0.0
+    """When that was, in seconds since the epoch; 0 before the first."""
+    taken: int = 0
+    """Reloads so far, those that were not taken, and trials of settings that no worker got ready with:"""
+    refused: int = 0
+    taken_back: int = 0
+    trying: int = 0
+    """Settings that a worker tries now, and those that wait for the daemon's next start:"""
+    waiting: int = 0
+
+
 class Reading(Struct, frozen=True, kw_only=True):
     """The daemon, as of now. Totals are since its start."""
 
@@ -50,7 +66,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     failovers: int = 0
     quarantined: int = 0
     workers: tuple[WorkerReading, ...] = ()
-    config_is_good: bool = True
+    config: ConfigReading = ConfigReading()
 
 
 class Metrics:
@@ -129,9 +145,7 @@ class _Readings(Collector):
         yield CounterMetricFamily(
             "gemmad_quarantined_requests", "Requests refused because workers died of them.", reading.quarantined
         )
-        yield GaugeMetricFamily(
-            "gemmad_config_reload_success", "Whether the config as it is written is in force.", reading.config_is_good
-        )
+        yield from _config(reading.config)
         build = GaugeMetricFamily("gemmad_build_info", "Which gemmad this is.", labels=["version"])
         build.add_metric([reading.version], 1)
         yield build
@@ -171,3 +185,25 @@ class _Readings(Collector):
             vram.add_metric([worker.name, "reserved"], worker.device_bytes)
             segments.add_metric([worker.name], worker.device_segments)
         yield from (state, starts, usage, preemptions, queries, hits, rss, vram, segments)
+
+
+def _config(config: ConfigReading) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "gemmad_config_reload_success", "Whether the config as it is written is in force.", config.is_good
+    )
+    yield GaugeMetricFamily(
+        "gemmad_config_reload_timestamp_seconds", "When the config was last read again.", config.reloaded_at
+    )
+    reloads = CounterMetricFamily(
+        "gemmad_config_reloads", "Reloads of the config, by how they ended.", labels=["outcome"]
+    )
+    reloads.add_metric(["taken"], config.taken)
+    reloads.add_metric(["refused"], config.refused)
+    reloads.add_metric(["taken_back"], config.taken_back)
+    yield reloads
+    settings = GaugeMetricFamily(
+        "gemmad_config_settings_pending", "Settings that are written and not in force yet.", labels=["until"]
+    )
+    settings.add_metric(["recycle"], config.trying)
+    settings.add_metric(["restart"], config.waiting)
+    yield settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,13 +81,23 @@ def changes(old: Config, new: Config) -> tuple[Change, ...]:
     return tuple(Change(key.dotted, before, after, key.when) for key, before, after in pairs if before != after)
 
 
-def with_live_keys(running: Config, wanted: Config) -> Config:
-    """`running`, with the values that `wanted` has for every live key. The other keys stay as they run."""
+def with_keys(running: Config, wanted: Config, *, when: When) -> Config:
+    """`running`, with the values that `wanted` has for every key of this class. The other keys stay as they run."""
     updates: dict[str, Section] = {}
     for section in sections():
-        live = {key.name: value_of(wanted, key) for key in keys() if key.section == section and key.when == "live"}
-        updates[section] = getattr(running, section).model_copy(update=live)
+        taken = {key.name: value_of(wanted, key) for key in keys() if key.section == section and key.when == when}
+        updates[section] = getattr(running, section).model_copy(update=taken)
     return running.model_copy(update=updates)
+
+
+def with_changes(running: Config, wanted: Sequence[Change]) -> Config:
+    """`running`, with the new values of these."""
+    updates: dict[str, dict[str, Any]] = {}
+    for change in wanted:
+        key = keys_by_name()[change.key]
+        updates.setdefault(key.section, {})[key.name] = change.new
+    sections = {name: getattr(running, name).model_copy(update=values) for name, values in updates.items()}
+    return running.model_copy(update=sections)
 
 
 def _keys_of(section: str, kind: type[Section]) -> list[Key]:

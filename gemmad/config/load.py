@@ -1,16 +1,14 @@
 """From file, environment and command line to one frozen Config, or to all the errors at once.
 
-A flag wins over `GEMMAD_SECTION__KEY`, that over the file, that over the default. Names with a single underscore are
+A flag wins over `GEMMAD_SECTION__KEY`, that over the files in `conf.d`, a later over an earlier one, those over the
+file beside it, that over the default. Names with a single underscore are
 not settings: Kubernetes sets GEMMAD_PORT for a Service called gemmad.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,15 +18,18 @@ from msgspec import Struct
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from gemmad.config.files import config_files, file_digest, joint_digest, read_file
 from gemmad.config.keys import keys, keys_by_name, sections
 from gemmad.config.lines import KeyPath, key_lines, line_of
+from gemmad.config.models import is_name_at
 from gemmad.config.paths import SYSTEM_CONFIG_DIR, find_paths
 from gemmad.config.schema import Config
 from gemmad.errors import ConfigError
 
 FILE_NAME = "gemmad.toml"
-MAX_FILE_BYTES = 1 << 20
 _SHOWN_VALUE_CHARACTERS = 60
+_FIRST = (-1, 0)
+"""Before what is wrong in files."""
 
 Origin = Literal["flag", "environment", "file", "default"]
 
@@ -48,9 +49,11 @@ class Loaded(Struct, frozen=True):
     path: Path | None
     """The file, or None when there is none."""
     digest: bytes
-    """Of the file's bytes, as `file_digest` makes it."""
+    """Of the file and those in `conf.d`, as `config_digest` makes it."""
     origins: Mapping[str, Origin]
     """For each dotted key, who set it."""
+    places: Mapping[str, str]
+    """For each dotted key that a file has set: file:line."""
     sources: Sources
 
     def again(self) -> Loaded:
@@ -65,17 +68,14 @@ def load_config(path: Path | None, *, env: Mapping[str, str], overrides: Mapping
     """
     file = path.absolute() if path is not None else find_config(env)
     flags = {name: value for name, value in overrides.items() if value is not None}
-    reading = _Reading(file)
-    data = b""
-    if file is not None:
-        data = read_file(file)
-        reading.add_file(file, data)
+    reading = _Reading()
+    digest = file_digest(b"") if file is None else reading.add_files(file)
     reading.add_environment(env)
     reading.add_flags(flags)
     config = reading.finish()
     origins = {key.dotted: reading.origins.get((key.section, key.name), "default") for key in keys()}
-    sources = Sources(file, dict(env), flags)
-    return Loaded(config, file, file_digest(data), origins, sources)
+    places = {key.dotted: reading.place((key.section, key.name)) for key in keys() if origins[key.dotted] == "file"}
+    return Loaded(config, file, digest, origins, places, Sources(file, dict(env), flags))
 
 
 def find_config(env: Mapping[str, str]) -> Path | None:
@@ -95,49 +95,48 @@ def config_candidates(env: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(folder / FILE_NAME for folder in folders)
 
 
-def read_file(path: Path) -> bytes:
-    """The file's bytes. Raises ConfigError when it cannot be read, is no plain file, or is too large for a config."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would wait for its writer
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ConfigError(f"{path}: is not a regular file")
-            with open(fd, "rb", closefd=False) as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: is larger than {MAX_FILE_BYTES} bytes, which no config needs")
-    return data
-
-
-def file_digest(data: bytes) -> bytes:
-    """What tells one content of the file from another."""
-    return hashlib.sha256(data).digest()
-
-
 class _Reading:
     """Values gathered from the lowest rank to the highest, and what was wrong with them."""
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self) -> None:
         self.origins: dict[KeyPath, Origin] = {}
-        self._file = file
-        self._lines: Mapping[KeyPath, int] = {}
+        self._files: list[tuple[Path, Mapping[KeyPath, int]]] = []
+        """Those that are TOML, with the lines of their keys."""
+        self._set_in: dict[KeyPath, int] = {}
+        """Which of them has set a key, or a section as a whole."""
         self._values: dict[str, Any] = {}
-        self._errors: list[tuple[int, str]] = []
+        self._errors: list[tuple[tuple[int, int], str]] = []
+        """With what they are ordered by: the file's number and the line."""
 
-    def add_file(self, path: Path, data: bytes) -> None:
-        text, content = _parse(path, data)
-        self._lines = key_lines(text)
+    def add_files(self, path: Path) -> bytes:
+        """The file and what lies beside it; the digest of them all."""
+        try:
+            files = config_files(path)
+        except ConfigError as error:
+            self._errors.append((_FIRST, str(error)))
+            files = (path,)
+        return joint_digest({file: self._add_file(file) for file in files})
+
+    def _add_file(self, path: Path) -> bytes:
+        number, digest = len(self._files), b""
+        try:
+            data = read_file(path)
+            digest = file_digest(data)
+            text, content = _parse(path, data)
+        except ConfigError as error:
+            self._errors.append(((number, 0), str(error)))
+            return digest
+        self._files.append((path, key_lines(text)))
         for section, table in content.items():
+            self._set_in[(section,)] = number
             if not isinstance(table, dict):
                 self._values[section] = table  # the schema says what is wrong with it
                 continue
-            self._values[section] = {}
+            self._values.setdefault(section, {})
             for name, value in table.items():
                 self._put(section, name, _absolute(section, name, value, path.parent), "file")
+                self._set_in[section, name] = number
+        return digest
 
     def add_environment(self, env: Mapping[str, str]) -> None:
         known = {key.variable: key for key in keys()}
@@ -147,7 +146,7 @@ class _Reading:
             key = known.get(variable)
             if key is None:
                 self._errors.append(
-                    (0, f"environment: {variable}: unknown setting{_suggest(_closest(variable, known))}")
+                    (_FIRST, f"environment: {variable}: unknown setting{_suggest(_closest(variable, known))}")
                 )
                 continue
             value = _absolute(key.section, key.name, _from_text(text), Path.cwd())
@@ -169,6 +168,10 @@ class _Reading:
             raise ConfigError("\n".join(line for _, line in sorted(self._errors)))
         return config
 
+    def place(self, path: KeyPath) -> str:
+        """file:line, for what a file has set."""
+        return self._in_file(path)[1]
+
     def _put(self, section: str, name: str, value: Any, origin: Origin) -> None:
         table = self._values.setdefault(section, {})
         if not isinstance(table, dict):
@@ -176,23 +179,30 @@ class _Reading:
         table[name] = value
         self.origins[section, name] = origin
 
-    def _located(self, error: ValidationError) -> Iterator[tuple[int, str]]:
+    def _located(self, error: ValidationError) -> Iterator[tuple[tuple[int, int], str]]:
         told = set()  # every member of a union complains
         for detail in error.errors(include_url=False):
             shown, path = _key_of(detail["loc"])
             if shown not in told:
                 told.add(shown)
-                line, where = self._where(path)
-                yield line, f"{where}: {shown}: {_reason(detail, path)}"
+                order, where = self._where(path)
+                yield order, f"{where}: {shown}: {_reason(detail, path)}"
 
-    def _where(self, path: KeyPath) -> tuple[int, str]:
+    def _where(self, path: KeyPath) -> tuple[tuple[int, int], str]:
         origin = self.origins.get(path[:2], "file")
         if origin == "flag":
-            return 0, "command line"
+            return _FIRST, "command line"
         if origin == "environment":
-            return 0, f"environment: {keys_by_name()['.'.join(path[:2])].variable}"
-        line = line_of(self._lines, path) or 0
-        return line, f"{self._file}:{line}" if line else f"{self._file}"
+            return _FIRST, f"environment: {keys_by_name()['.'.join(path[:2])].variable}"
+        return self._in_file(path)
+
+    def _in_file(self, path: KeyPath) -> tuple[tuple[int, int], str]:
+        number = self._set_in.get(path[:2], self._set_in.get(path[:1]))
+        if number is None:
+            return _FIRST, "configuration"
+        file, lines = self._files[number]
+        line = line_of(lines, path) or 0
+        return (number, line), f"{file}:{line}" if line else f"{file}"
 
 
 def _parse(path: Path, data: bytes) -> tuple[str, dict[str, Any]]:
@@ -229,9 +239,14 @@ def _from_text(text: str) -> Any:
 
 
 def _absolute(section: str, name: str, value: Any, folder: Path) -> Any:
-    """A relative path belongs to the folder of the file that has it (a service has no other), `~` to the user."""
+    """A relative path belongs to the folder of the file that has it (a service has no other), `~` to the user.
+
+    A model's name stays as it is, and so does not begin with a slash.
+    """
     key = keys_by_name().get(f"{section}.{name}")
     if key is None or not key.is_path or not isinstance(value, str | Path) or not str(value):
+        return value
+    if key.dotted == "model.path" and is_name_at(str(value), folder):
         return value
     try:
         return folder / Path(value).expanduser()

@@ -1,4 +1,4 @@
-"""Quantities as people write them in a config file: `"2GiB"`, `"30s"`, `"1h30m"`, `"04:00"`."""
+"""Values as people write them in a config file: `"2GiB"`, `"30s"`, `"1h30m"`, `"04:00"`, `"https://chat.example"`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 _BYTES = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|[KMGT]i?B?)?\s*$", re.IGNORECASE)
 _BYTE_UNITS = {"": 1, "b": 1} | {
@@ -18,6 +18,8 @@ _BYTE_UNITS = {"": 1, "b": 1} | {
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.IGNORECASE)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_HOST_NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 _TIME_OF_DAY = re.compile(r"^\s*([01]?\d|2[0-3]):([0-5]\d)\s*$")
 
 
@@ -56,6 +58,24 @@ def parse_time_of_day(value: Any) -> Any:
     return f"{int(match[1]):02}:{match[2]}"
 
 
+def check_origin(value: str) -> str:
+    """`"https://chat.example:8443"` as a browser sends it in `Origin`, or `"*"`. Raises ValueError."""
+    text = value.strip().lower()
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueError(f"{value!r} is not an origin; write for example https://chat.example.com, without a path")
+    return text
+
+
+def check_host_name(value: str) -> str:
+    """A host without scheme and port, `"*.example.com"`, or `"*"`. Raises ValueError."""
+    text = value.strip().lower()
+    if text != "*" and not _HOST_NAME.fullmatch(text):
+        raise ValueError(f"{value!r} is not the name of a host; write for example gpu.example.com, without a port")
+    return text
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 TimeOfDay = Annotated[str, BeforeValidator(parse_time_of_day)]
+Origin = Annotated[str, AfterValidator(check_origin)]
+HostName = Annotated[str, AfterValidator(check_host_name)]

@@ -1,6 +1,7 @@
 """Every setting, once: type, default, bounds, what it means, and when a change takes effect.
 
-`live` settings are swapped at once, `recycle` settings need new workers, `restart` settings a new daemon.
+`live` settings are swapped at once, `recycle` settings need new workers, one of which tries them first, `restart`
+settings a new daemon.
 A section is frozen; a class elsewhere takes the section it needs, never the whole.
 """
 
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gemmad.config.quantities import Bytes, Seconds, TimeOfDay
+from gemmad.config.quantities import Bytes, HostName, Origin, Seconds, TimeOfDay
 from gemmad.generation import AttentionBackend
 
 When = Literal["live", "recycle", "restart"]
@@ -37,20 +38,61 @@ class ServerSection(Section):
     uds: Path | None = setting(None, "Unix socket to listen on instead of host and port.", "restart")
     max_body: Bytes = setting(64 << 20, "Largest request body.", "live", ge=1024)
     ping_every: Seconds = setting(5.0, "Pause after which a silent stream sends a comment line.", "live", gt=0)
+    allow_open: bool = setting(
+        False, "Serve on an address that other machines can reach although no API key is set.", "live"
+    )
+    allowed_hosts: tuple[HostName, ...] = setting(
+        (),
+        "Names that clients may call the server by, beside localhost and loopback addresses; `*.example.com` is all "
+        "below it, `*` any.",
+        "live",
+    )
+    cors_origins: tuple[Origin, ...] = setting(
+        (), "Origins such as `https://chat.example.com` whose web pages may call the API; `*` is all.", "live"
+    )
+
+
+class AuthSection(Section):
+    """Who may call. Without any key everybody may who can connect."""
+
+    api_keys_file: Path | None = setting(
+        None,
+        "File with one key a line; none takes systemd's credential `api-keys`, if there is one. It is watched too.",
+        "live",
+    )
+    admin_keys_file: Path | None = setting(
+        None, "The same for the keys of operators; none takes the credential `admin-keys`.", "live"
+    )
+    max_concurrent: int | None = setting(
+        None,
+        "Requests that one key may have under way, operators' aside; one more is a 429.",
+        "live",
+        ge=1,
+    )
 
 
 class ModelSection(Section):
     """What is served."""
 
-    path: Path | None = setting(None, "Folder of the checkpoint, laid out as on the hub.", "recycle")
-    served_names: tuple[str, ...] = setting((), "Names clients may ask for; the first is the one reported.", "live")
-    chat_template: Path | None = setting(None, "Jinja file used instead of the checkpoint's chat template.", "recycle")
+    path: Path | None = setting(
+        None,
+        "Folder of the checkpoint, laid out as on the hub, or the name of one that `gemmad pull` fetched, such as "
+        "`google/gemma-3-4b-it`.",
+        "restart",
+    )
+    served_names: tuple[str, ...] = setting(
+        (),
+        "Names clients may ask for; the first is the one reported. None takes the pulled model's name, whole and "
+        "short, or the folder's.",
+        "live",
+    )
+    chat_template: Path | None = setting(None, "Jinja file used instead of the checkpoint's chat template.", "restart")
 
 
 class EngineSection(Section):
     """How a worker computes."""
 
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to compute; auto takes GPUs if any.", "recycle")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to compute; auto takes GPUs if any.", "restart")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "Number format of weights; auto is float32 on a CPU and bfloat16 on a GPU.", "recycle"
     )
@@ -80,12 +122,12 @@ class MemorySection(Section):
 class WorkersSection(Section):
     """The supervised processes."""
 
-    count: int = setting(1, "Workers when computing on the CPU.", "recycle", ge=1, le=64)
-    per_gpu: int = setting(1, "Workers on each GPU.", "recycle", ge=1, le=8)
+    count: int = setting(1, "Workers when computing on the CPU.", "restart", ge=1, le=64)
+    per_gpu: int = setting(1, "Workers on each GPU.", "restart", ge=1, le=8)
     gpus: Literal["all"] | tuple[GpuName, ...] = setting(
-        "all", "GPUs to use, by index (0, or 0:1 for a MIG slice) or UUID.", "recycle"
+        "all", "GPUs to use, by index (0, or 0:1 for a MIG slice) or UUID.", "restart"
     )
-    cpu_threads: int | None = setting(None, "Threads of a CPU worker; none shares the cores.", "recycle", ge=1)
+    cpu_threads: int | None = setting(None, "Threads of a CPU worker; none shares the cores.", "restart", ge=1)
     zygote: bool = setting(
         True, "Keep a process that has imported what a worker needs: a worker's next life begins as its fork.", "live"
     )
@@ -150,6 +192,16 @@ class MediaSection(Section):
     allow_private: bool = setting(False, "Whether URLs may lead to private and loopback addresses.", "live")
 
 
+class GrammarSection(Section):
+    """What replies are held to: schemas, regular expressions, grammars."""
+
+    max_bytes: Bytes = setting(256 << 10, "Largest schema or grammar, all tools together.", "live", ge=1024)
+    timeout: Seconds = setting(5.0, "Time to compile one.", "live", gt=0)
+    memory: Bytes = setting(512 << 20, "Address space that compiling one may take.", "restart", ge=64 << 20)
+    processes: int = setting(1, "Processes that compile; each starts when it is first needed.", "restart", ge=1, le=32)
+    cached: int = setting(256, "Compiled ones that are kept.", "live", ge=0)
+
+
 class SamplingSection(Section):
     """Defaults where a request is silent; none takes the checkpoint's generation_config."""
 
@@ -177,6 +229,7 @@ class Config(Section):
     """The whole file. Only `daemon.run` sees it whole."""
 
     server: ServerSection = ServerSection()
+    auth: AuthSection = AuthSection()
     model: ModelSection = ModelSection()
     engine: EngineSection = EngineSection()
     memory: MemorySection = MemorySection()
@@ -184,6 +237,7 @@ class Config(Section):
     recycle: RecycleSection = RecycleSection()
     dispatch: DispatchSection = DispatchSection()
     media: MediaSection = MediaSection()
+    grammar: GrammarSection = GrammarSection()
     sampling: SamplingSection = SamplingSection()
     shutdown: ShutdownSection = ShutdownSection()
     logging: LoggingSection = LoggingSection()

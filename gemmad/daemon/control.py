@@ -18,19 +18,21 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from starlette.types import ASGIApp
 
 from gemmad.api.admin import AdminServices, create_admin_app
-from gemmad.api.overview import PendingSetting, Reload
+from gemmad.api.overview import ConfigDiff, PendingSetting, Reload, SettingDiff
 from gemmad.api.peer import Peer, Wardens
 from gemmad.api.services import Services
+from gemmad.config.document import toml_value
+from gemmad.config.keys import Change
 from gemmad.config.paths import CONTROL_SOCKET, Paths, make_private
 from gemmad.daemon.announce import address_file
-from gemmad.daemon.reload import ReloadOutcome
+from gemmad.daemon.reload import Reloader, ReloadOutcome
 from gemmad.daemon.server import HttpProtocol, HttpServer
 from gemmad.daemon.sockets import AddressTakenError, Listening, listen_unix
 from gemmad.errors import GemmadError
@@ -177,14 +179,24 @@ def control_socket(
     url: str,
     config_path: Path | None,
     pool: Callable[[], Pool | None],
-    outcome: Callable[[], ReloadOutcome | None],
+    reloader: Reloader,
 ) -> ControlSocket:
-    """The daemon's own, with its routes. `outcome` is the last reload's."""
+    """The daemon's own, with its routes."""
+
+    async def reload(*, dry_run: bool) -> Reload:
+        outcome = await (reloader.plan() if dry_run else reloader.reload(insist=True))
+        return _told(outcome, now=time.time())
+
+    async def config_diff() -> ConfigDiff:
+        return told_diff(await reloader.plan(), trying=reloader.trying)
+
     admin = AdminServices(
         services=services,
         wardens=wardens(),
         pool=pool,
-        last_reload=lambda: told_reload(outcome(), now=time.time()),
+        last_reload=lambda: told_reload(reloader.outcome, now=time.time()),
+        reload=reload,
+        config_diff=config_diff,
         config_path=config_path,
         url=url,
     )
@@ -193,13 +205,31 @@ def control_socket(
 
 def told_reload(outcome: ReloadOutcome | None, *, now: float) -> Reload | None:
     """As operators are told it; `now` is in seconds since the epoch."""
-    if outcome is None:
-        return None
+    return None if outcome is None else _told(outcome, now=now)
+
+
+def told_diff(plan: ReloadOutcome, *, trying: Sequence[Change]) -> ConfigDiff:
+    """As operators are told what a reload would change."""
+    differing = (*plan.applied, *plan.rolling, *plan.pending)
+    settings = tuple(
+        SettingDiff(
+            change.key,
+            toml_value(change.old),
+            toml_value(change.new),
+            "trying" if change in trying else change.when,
+        )
+        for change in differing
+    )
+    return ConfigDiff(settings, plan.errors)
+
+
+def _told(outcome: ReloadOutcome, *, now: float) -> Reload:
     return Reload(
         ok=outcome.ok,
         seconds_ago=round(max(0.0, now - outcome.at), 3),
         errors=outcome.errors,
-        applied=tuple(change.key for change in outcome.applied),
+        applied=(*(change.key for change in outcome.applied), *outcome.also),
+        rolling=tuple(change.key for change in outcome.rolling),
         pending=tuple(PendingSetting(change.key, change.when) for change in outcome.pending),
     )
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from gemmad import logs
-from gemmad.config.keyring import Keyring, read_keyring
 from gemmad.config.files import content_digest
+from gemmad.config.keyring import Keyring, read_keyring
 from gemmad.config.schema import Config
 from gemmad.daemon.sockets import leads_outside
 from gemmad.errors import ConfigError

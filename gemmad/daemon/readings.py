@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gemmad.dispatch.counts import DispatchStatus
-from gemmad.metrics import Reading, WorkerReading
+from gemmad.metrics import ConfigReading, Reading, WorkerReading
 from gemmad.supervisor.wishes import WorkerStatus
 
 
 def reading(
-    version: str, dispatch: DispatchStatus, workers: Sequence[WorkerStatus], *, config_is_good: bool
+    version: str, dispatch: DispatchStatus, workers: Sequence[WorkerStatus], *, config: ConfigReading
 ) -> Reading:
     """One look at everything."""
     return Reading(
@@ -22,7 +22,7 @@ def reading(
         failovers=dispatch.counts.failovers,
         quarantined=dispatch.counts.quarantined,
         workers=tuple(_worker(worker) for worker in workers),
-        config_is_good=config_is_good,
+        config=config,
     )
 
 

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,17 @@ from gemmad import __version__, logs
 from gemmad.api.app import create_app
 from gemmad.api.health import Health
 from gemmad.api.services import Served, Services
+from gemmad.config.files import MORE, config_digest
 from gemmad.config.load import Loaded
+from gemmad.config.models import model_folder
 from gemmad.config.paths import Paths
+from gemmad.config.schema import Config
 from gemmad.daemon.announce import announce, print_hints
 from gemmad.daemon.control import control_socket
+from gemmad.daemon.doorkeeper import Doorkeeper
+from gemmad.daemon.inherited import take_inherited
+from gemmad.daemon.modelfolder import ModelFolder
+from gemmad.daemon.modelfolder import Reading as ModelReading
 from gemmad.daemon.notify import Notifier
 from gemmad.daemon.readings import reading
 from gemmad.daemon.reload import Current, Reloader
@@ -31,49 +37,57 @@ from gemmad.daemon.server import FLUSH_SECONDS, HttpServer
 from gemmad.daemon.settings import engine_settings
 from gemmad.daemon.sockets import AddressTakenError, Listening, listen
 from gemmad.dispatch.dispatcher import Dispatcher
-from gemmad.errors import CheckpointError, ConfigError
+from gemmad.engines.store import EngineStore, engines_dir
+from gemmad.errors import ConfigError
+from gemmad.generation import EngineSettings
+from gemmad.grammar.room import GrammarRoom
 from gemmad.media.pool import MediaPool
-from gemmad.media.spec import ImageSpec
 from gemmad.metrics import Metrics, Reading
 from gemmad.supervisor.caches import compile_caches
+from gemmad.supervisor.cgroups import settle
 from gemmad.supervisor.gpus import Gpus, find_gpus
+from gemmad.supervisor.interpreter import Interpreter
 from gemmad.supervisor.pool import Pool, State
 from gemmad.supervisor.process import Process
+from gemmad.supervisor.seat import Seat
 from gemmad.supervisor.seating import Seating
+from gemmad.supervisor.surroundings import Host
 from gemmad.supervisor.watch import GpuWatch, in_thread
 from gemmad.supervisor.wishes import WorkerStatus
 from gemmad.supervisor.zygote import Zygote
-from gemmad.text.checkpoint import TextModel
-from gemmad.text.files import read_model_config
 
 EXIT_ASKED = 0
 EXIT_CRASHED = 1
 EXIT_TRY_AGAIN = 75
 """EX_TEMPFAIL. (78, EX_CONFIG, is for the errors that `run` raises.)"""
-WORKER_COMMAND = (sys.executable, "-m", "gemmad.worker")
+OVERSIGHT_SECONDS = 30.0
+"""After a worker's `hang_timeout` it has been dealt with; if not, the supervisor itself is stuck."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logs.get_logger(__name__)
 
 
-def run(loaded: Loaded, *, paths: Paths, hints: bool = False, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
+def run(loaded: Loaded, *, paths: Paths, hints: bool = False, worker_command: Sequence[str] | None = None) -> int:
     """Serve until a signal says stop; the exit code.
 
-    Raises ConfigError and CheckpointError for what stays wrong until somebody changes it. `hints` are printed once the
-    model answers.
+    Raises ConfigError for what stays wrong until somebody changes it; a model that is missing or broken is waited for.
+    `hints` are printed once the model answers. `worker_command` is run for workers instead of gemmad's own program.
     """
     config = loaded.config
     logs.configure(config.logging.level, config.logging.format)
-    _require_checkpoint(config.model.path)
+    if config.model.path is None:
+        raise ConfigError("model.path: no model is set")
+    inherited = take_inherited(os.environ)
+    doorkeeper = Doorkeeper(config, env=os.environ, exposed=inherited.leads_outside)
     try:
-        listening = listen(config.server)
+        listening = listen(config.server, inherited=inherited, notifier=Notifier(os.environ))
     except AddressTakenError as error:
         log.error("cannot listen", reason=str(error))  # noqa: TRY400 - the reason says it all
         return EXIT_TRY_AGAIN
     with listening, compile_caches(paths.cache_dir, os.environ) as caches, asyncio.Runner() as runner:
         log.info("listening", url=listening.url)
         options = {"paths": paths, "hints": hints, "worker_command": worker_command, "worker_env": caches}
-        return runner.run(_serve(loaded, listening, **options))
+        return runner.run(_serve(loaded, listening, doorkeeper=doorkeeper, **options))
 
 
 async def _serve(loaded: Loaded, listening: Listening, **options: Any) -> int:
@@ -89,32 +103,43 @@ class Daemon:
         loaded: Loaded,
         listening: Listening,
         *,
+        doorkeeper: Doorkeeper,
         paths: Paths,
         hints: bool,
-        worker_command: Sequence[str],
+        worker_command: Sequence[str] | None,
         worker_env: Mapping[str, str],
     ) -> None:
         """`worker_env`: variables of every worker, beside its seat's own."""
         self._loaded = loaded
         self._listening = listening
+        self._doorkeeper = doorkeeper
         self._hints = hints
-        self._worker_command = tuple(worker_command)
         self._worker_env = dict(worker_env)
         self._current = current = Current(loaded.config)
+        self._folder_of = partial(model_folder, paths=paths)
+        self._model = ModelFolder(lambda: current.config.model, folder_of=self._folder_of)
         self._notifier = Notifier(os.environ)
         self._reloader = Reloader(
             current,
             load=loaded.again,
             notifier=self._notifier,
             followers=[lambda config: logs.set_level(config.logging.level)],
+            prepare=doorkeeper.prepare,
+            check=doorkeeper.check,
+            roll=self._roll,
         )
         self._dispatcher = Dispatcher(section=lambda: current.config.dispatch)
         self._served: Served | None = None
+        self._grammars: GrammarRoom | None = None
         self._pool: Pool | None = None
+        interpreter = Interpreter(EngineStore(engines_dir(paths)))
         self._zygote = Zygote(
-            partial(Process, self._worker_command),
-            wanted=lambda: self._worker_command == WORKER_COMMAND and current.config.workers.zygote,
+            interpreter.spawn if worker_command is None else partial(Process, tuple(worker_command)),
+            wanted=lambda: worker_command is None and current.config.workers.zygote,
+            hatch=interpreter.hatch,
+            installed=interpreter.installed,
         )
+        self._cgroups = settle()
         self._services = self._describe()
         self._http = HttpServer(create_app(self._services), listening.sockets)
         self._control = control_socket(
@@ -123,12 +148,12 @@ class Daemon:
             url=listening.url,
             config_path=loaded.path,
             pool=lambda: self._pool,
-            outcome=lambda: self._reloader.outcome,
+            reloader=self._reloader,
         )
         self._stop = asyncio.Event()
         self._patience: asyncio.Timeout | None = None
         """While stopping: what a second signal cuts short."""
-        self._fatal: ConfigError | CheckpointError | None = None
+        self._fatal: ConfigError | None = None
 
     async def serve(self) -> int:
         """Run until a signal. Raises what makes serving pointless."""
@@ -156,8 +181,14 @@ class Daemon:
             "model": self._or_give_up(self._run_model()),
             "zygote": self._zygote.run(),
             "reload": self._reloader.run(),
+            "keys": self._doorkeeper.watch(self._reloader.ring),
             "announce": announce(
-                Health(self._services).state, self._notifier, on_ready=self._note_ready, workers=self._workers
+                Health(self._services).state,
+                self._notifier,
+                on_ready=self._note_ready,
+                workers=self._workers,
+                silence_seconds=lambda: self._current.config.workers.hang_timeout + OVERSIGHT_SECONDS,
+                remedy=lambda: "" if self._model.trouble is None else self._model.trouble.remedy,
             ),
         }
         if self._loaded.path is not None:
@@ -171,44 +202,90 @@ class Daemon:
         seating = Seating(config.engine.device, config.workers, env=self._worker_env)
         watch = GpuWatch(partial(in_thread, find_gpus), seats_after=seating.settle)
         seats = seating.settle(await watch.look() if seating.on_gpus else Gpus(()))
+        await self._model.plausible.wait()
         self._pool = Pool(
             seats,
             section=lambda: self._current.config.workers,
             recycle=lambda: self._current.config.recycle,
-            settings=lambda seat: engine_settings(self._current.config, seat),
+            settings=lambda seat: self._engine_settings(self._current.config, seat),
             listener=self._dispatcher,
             spawn=self._zygote,
             watch=watch if seating.on_gpus else None,
+            host=Host(cgroups=self._cgroups),
         )
         await self._pool.run()
 
     async def _run_model(self) -> None:
-        """Read the text side of the checkpoint, then keep the media processes."""
-        config = self._current.config
-        folder = _require_checkpoint(config.model.path)
-        text = await asyncio.to_thread(TextModel.load, folder, chat_template=config.model.chat_template)
-        spec = ImageSpec.load(folder) if text.image_tokens is not None else None
-        media = None
-        if spec is not None:
+        """Read the text side of the checkpoint, then keep the processes that decode images and compile grammars; all
+        over again when a checkpoint that no worker can load has changed."""
+        while True:
+            reading, is_other = await self._model.read()
+            self._open_rooms(reading)
+            if self._pool is not None and is_other:
+                self._pool.recycle()  # they have read, or failed to read, what the folder had before
+            await self._keep_rooms()
+            self._served = None
+
+    def _open_rooms(self, model: ModelReading) -> None:
+        config, media = self._current.config, None
+        if model.images is not None:
             media = MediaPool(
-                spec,
+                model.images,
                 section=lambda: self._current.config.media,
                 processes=config.media.processes,
                 memory_bytes=config.media.memory,
             )
-        self._served = Served(text, media)
-        if media is not None:
-            await media.run()
+        self._grammars = GrammarRoom(
+            model.folder,
+            vocab_size=model.text.vocab_size,
+            stop_token_ids=model.text.stop_token_ids,
+            section=lambda: self._current.config.grammar,
+        )
+        self._served = Served(model.text, media, self._grammars)
+
+    async def _keep_rooms(self) -> None:
+        """Until another model than theirs is to be read."""
+        assert self._grammars is not None
+        assert self._served is not None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._grammars.run())
+            if self._served.media is not None:
+                group.create_task(self._served.media.run())
+            await self._model.until_changed(is_broken=self._is_broken)
+            self._close_rooms()
+
+    def _is_broken(self) -> bool:
+        """Whether every worker has given up."""
+        workers = self._workers()
+        return bool(workers) and all(worker.state is State.FAILED for worker in workers)
+
+    def _engine_settings(self, config: Config, seat: Seat) -> EngineSettings:
+        assert config.model.path is not None
+        return engine_settings(config, seat, checkpoint=self._folder_of(config.model.path))
+
+    def _roll(self, config: Config, ended: Callable[[str | None], None]) -> None:
+        """Have a worker try this config; where there is none yet, all begin with it."""
+        if self._pool is None:
+            asyncio.get_running_loop().call_soon(ended, None)
+        else:
+            self._pool.try_settings(partial(self._engine_settings, config), ended=ended)
 
     async def _watch(self, path: Path) -> None:
         from gemmad.daemon.watch import ConfigWatcher  # watchdog; nobody waits for it
 
-        await ConfigWatcher(path, seen=self._loaded.digest, ring=self._reloader.ring).run()
+        watcher = ConfigWatcher(
+            path,
+            seen=self._loaded.digest,
+            ring=self._reloader.ring,
+            digest=config_digest,
+            beside=path.parent / MORE,
+        )
+        await watcher.run()
 
     async def _or_give_up(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (ConfigError, CheckpointError) as error:
+        except ConfigError as error:
             self._fatal = error
             self._stop.set()
 
@@ -217,7 +294,7 @@ class Daemon:
         name = self._services.names()[0]
         log.info("ready", url=self._listening.url, model=name)
         if self._hints:
-            print_hints(self._listening.url, model=name)
+            print_hints(self._listening.url, model=name, with_key=bool(self._doorkeeper.keyring))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -234,8 +311,7 @@ class Daemon:
             async with asyncio.timeout(None) as self._patience:
                 await self._let_requests_finish()
                 self._dispatcher.close()  # streams that are left end with an error event
-                if self._served is not None and self._served.media is not None:
-                    self._served.media.close()
+                self._close_rooms()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._http.stop())
                     if self._pool is not None and self._dispatcher.max_context is not None:
@@ -244,6 +320,13 @@ class Daemon:
             log.warning("stopping at once", requests=self._dispatcher.status().running)
             self._dispatcher.close()
             self._http.abort()
+
+    def _close_rooms(self) -> None:
+        """End the processes that decode images and compile grammars."""
+        if self._served is not None and self._served.media is not None:
+            self._served.media.close()
+        if self._grammars is not None:
+            self._grammars.close()
 
     async def _let_requests_finish(self) -> None:
         grace_seconds = 0.0 if self._fatal else self._current.config.shutdown.grace
@@ -271,6 +354,11 @@ class Daemon:
             sampling=lambda: current.config.sampling,
             media=lambda: current.config.media,
             max_context=self._max_context,
+            trouble=lambda: self._model.trouble,
+            folder_of=self._folder_of,
+            auth=lambda: current.config.auth,
+            keyring=lambda: self._doorkeeper.keyring,
+            exposed=self._doorkeeper.exposed,
         )
 
     def _workers(self) -> tuple[WorkerStatus, ...]:
@@ -285,23 +373,9 @@ class Daemon:
         return min(limits, default=None)
 
     def _read(self) -> Reading:
-        outcome = self._reloader.outcome
         return reading(
             self._services.version,
             self._dispatcher.status(),
             self._workers(),
-            config_is_good=outcome is None or outcome.ok,
+            config=self._reloader.reading(),
         )
-
-
-def _require_checkpoint(folder: Path | None) -> Path:
-    """A quick look, before anything is started, at whether this can be a checkpoint. Raises CheckpointError."""
-    if folder is None:
-        raise ConfigError("model.path: no model is set")
-    folder = folder.absolute()
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
-    read_model_config(folder)
-    if not any(folder.glob("*.safetensors")):
-        raise CheckpointError(f"{folder}: no weights: there is no *.safetensors file")
-    return folder

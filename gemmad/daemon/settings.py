@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gemmad.config.schema import Config
 from gemmad.generation import EngineSettings, usual_page_tokens
 from gemmad.supervisor.seat import Seat
 
 
-def engine_settings(config: Config, seat: Seat) -> EngineSettings:
-    """What the worker on this seat is to build. Workers on one GPU share its memory evenly."""
+def engine_settings(config: Config, seat: Seat, *, checkpoint: Path | None = None) -> EngineSettings:
+    """What the worker on this seat is to build. Workers on one GPU share its memory evenly. `checkpoint` is the folder
+    that `model.path` means; None takes that path itself."""
     assert config.model.path is not None
     per_gpu = config.workers.per_gpu if seat.gpu is not None else 1
     return EngineSettings(
-        checkpoint=str(config.model.path.absolute()),
+        checkpoint=str((checkpoint or config.model.path).absolute()),
         device=seat.device,
         dtype=config.engine.dtype,
         max_context=config.engine.max_context,

@@ -1,4 +1,4 @@
-"""Rings when the content of the config file has changed, however it was written.
+"""Rings when the content of the config's files, or of one with keys, has changed, however it was written.
 
 Three nets, each below the other. File events wake at once, from the folder of the file's name and that of what the
 name leads to: editors write beside a file and rename, Kubernetes swaps a symlink further up. A digest of the content
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -32,8 +31,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from gemmad import logs
-from gemmad.config.load import file_digest, read_file
-from gemmad.errors import ConfigError
+from gemmad.config.files import content_digest
 
 log = logs.get_logger(__name__)
 
@@ -54,7 +52,8 @@ _CLOSE_TIMEOUT_SECONDS = 2.0
 class ConfigWatcher:
     """Watches one file. `ring` is called in the loop's thread, once for each content that stayed for `settle_seconds`.
 
-    `seen` is the digest of the content that is in force, so an edit between loading and watching is not lost.
+    `seen` is the digest of the content that is in force, so an edit between loading and watching is not lost. `digest`
+    makes it from the path; if it also reads what lies in a folder, that is `beside`.
     """
 
     def __init__(
@@ -63,12 +62,16 @@ class ConfigWatcher:
         *,
         seen: bytes,
         ring: Callable[[], None],
+        digest: Callable[[Path], bytes] = content_digest,
+        beside: Path | None = None,
         settle_seconds: float = 0.3,
         poll_seconds: float = 10.0,
     ) -> None:
         self._path = path
         self._seen = seen
         self._ring = ring
+        self._digest = digest
+        self._beside = beside
         self._settle_seconds = settle_seconds
         self._poll_seconds = poll_seconds
 
@@ -78,7 +81,7 @@ class ConfigWatcher:
         folders = _Folders(asyncio.get_running_loop(), woken)
         try:
             while True:
-                folders.follow(_folders_of(self._path))
+                folders.follow(_folders_of(self._path, self._beside))
                 await self._look()
                 await self._wait(woken)
         finally:
@@ -86,7 +89,7 @@ class ConfigWatcher:
 
     async def _look(self) -> None:
         # In a thread: a file on a network that hangs must not hang the daemon.
-        digest = await asyncio.to_thread(_content_digest, self._path)
+        digest = await asyncio.to_thread(self._digest, self._path)
         if digest != self._seen:
             self._seen = digest
             self._ring()
@@ -157,10 +160,16 @@ class _Folders(FileSystemEventHandler):
                 self._watches[folder] = (watch, inode)
 
 
-def _folders_of(path: Path) -> dict[str, int]:
-    """Folders of the name and of what it leads to, those that exist, with their inodes."""
+def _folders_of(path: Path, beside: Path | None) -> dict[str, int]:
+    """Folders of the name and of what it leads to, `beside` and what its files lead to, those that exist, with their
+    inodes."""
+    folders = _folders_of_name(path)
+    if beside is not None:
+        with contextlib.suppress(OSError):
+            for name in [beside / "_", *beside.iterdir()]:
+                folders |= _folders_of_name(name)
     found = {}
-    for folder in (os.path.dirname(path.absolute()), os.path.dirname(os.path.realpath(path))):
+    for folder in sorted(folders):
         try:
             found[folder] = os.stat(folder).st_ino
         except OSError:
@@ -168,11 +177,8 @@ def _folders_of(path: Path) -> dict[str, int]:
     return found
 
 
-def _content_digest(path: Path) -> bytes:
-    try:
-        return file_digest(read_file(path))
-    except ConfigError as error:  # that it cannot be read is a content of its own
-        return hashlib.sha256(b"unreadable\0" + str(error).encode()).digest()
+def _folders_of_name(path: Path) -> set[str]:
+    return {os.path.dirname(path.absolute()), os.path.dirname(os.path.realpath(path))}
 
 
 async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -33,12 +33,12 @@ from gemmad.protocol.messages import (
 )
 from gemmad.supervisor.child import Spawn
 from gemmad.supervisor.ending import Evidence
-from gemmad.supervisor.hostmemory import MemoryWatch
 from gemmad.supervisor.listener import Listener, Verdict, WorkerHandle
 from gemmad.supervisor.output import relay
 from gemmad.supervisor.process import worker_environment
 from gemmad.supervisor.restart import Fault
 from gemmad.supervisor.seat import Seat
+from gemmad.supervisor.surroundings import Host
 
 log = get_logger("gemmad.supervisor")
 
@@ -81,11 +81,10 @@ class Life:
         spawn: Spawn,
         listener: Listener,
         report: Callable[[Report], None],
-        clock: Callable[[], float],
-        watch_memory: Callable[[int], MemoryWatch] = MemoryWatch,
+        host: Host,
     ) -> None:
         self.number = number
-        self.started_at = self.heard_at = clock()
+        self.started_at = self.heard_at = host.clock()
         self.stage: str | None = None
         self.fraction: float | None = None
         self.load: EngineLoad | None = None
@@ -117,13 +116,15 @@ class Life:
         self._seat = seat
         self._listener = listener
         self._report = report
-        self._clock = clock
+        self._clock = host.clock
         self._greeted = False
         self._was_ready = False
         self._last_line = ""
         self._unjudged: WorkerHandle | None = None
         self._begin(settings, spawn)
-        self.host_memory = watch_memory(self.process.pid)
+        self._cgroups = host.cgroups
+        self._cgroup = self._cgroups.take(f"{seat.name}-{number}", self.process.pid)
+        self.host_memory = host.watch_memory(self.process.pid)
 
     def _begin(self, settings: EngineSettings, spawn: Spawn) -> None:
         ours, theirs = socket.socketpair()
@@ -155,6 +156,8 @@ class Life:
         """Let go of the wire and of the process, which is killed if it still runs."""
         self.channel.close()
         self.process.close()
+        if self._cgroup is not None:
+            self._cgroups.give_back(self._cgroup)
 
     @property
     def draining(self) -> bool:

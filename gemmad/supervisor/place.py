@@ -30,6 +30,8 @@ class Place:
         """It was drained to stay away."""
         self.asked = False
         """Somebody wants it renewed."""
+        self.outdated = False
+        """Its life may have begun with settings that are not in force any more."""
         self.growths = 0
         self.failures = 0
         """Renewals in a row whose new life did not get ready."""
@@ -70,7 +72,7 @@ class Place:
         """Nobody is to be here."""
         self.held, self.asked = True, False
         self.worker.wish(Drain(grace_seconds))
-        self._give_up_heir()
+        self.give_up_heir()
 
     def renew(self, grace_seconds: float) -> None:
         """Let the worker finish; its next life follows, or its heir, if there is one."""
@@ -98,7 +100,7 @@ class Place:
             reason = heir.status().last_error
             self.last_recycle = f"failed: {reason}"
             log.error("worker not recycled, it stays", worker=self.seat.name, reason=reason)
-            self._give_up_heir()
+            self.give_up_heir()
         elif heir.state is State.READY or self.worker.state in FALLEN | {State.STOPPED}:
             before, self.worker, self.heir = self.worker, heir, None
             self.leaving.add(before)
@@ -116,7 +118,8 @@ class Place:
         self.growths = growths_after(tenure, reason.why) if tenure is not None else 0
         self.last_recycle = reason.words
 
-    def _give_up_heir(self) -> None:
+    def give_up_heir(self) -> None:
+        """Whoever sits there stays."""
         if self.heir is not None:
             heir, self.heir = self.heir, None
             self.leaving.add(heir)

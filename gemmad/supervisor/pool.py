@@ -22,10 +22,11 @@ from gemmad.supervisor.gpus import Gpus
 from gemmad.supervisor.lifecycle import AT_REST, State
 from gemmad.supervisor.listener import Listener, Outlook, WorkerHandle
 from gemmad.supervisor.place import Place
-from gemmad.supervisor.renewal import Renewals
+from gemmad.supervisor.renewal import LOOK_SECONDS, Renewals
 from gemmad.supervisor.room import fits_beside
 from gemmad.supervisor.seat import Seat
 from gemmad.supervisor.surroundings import Host, Surroundings
+from gemmad.supervisor.trial import Trial
 from gemmad.supervisor.watch import GpuWatch, Urgency
 from gemmad.supervisor.wishes import Looked, WorkerStatus
 from gemmad.supervisor.worker import Worker
@@ -60,16 +61,24 @@ class Pool:
         self._listener = listener
         self._watch = watch
         self._host = host = host or Host()
+        self._places: dict[str, Place] = {}
+        self._trial = Trial(
+            self._places,
+            in_force=settings,
+            room_beside=self._room_beside,
+            hire_beside=lambda place: self._hire(place, predecessor=place.worker),
+            grace_seconds=lambda: recycle().grace,
+            clock=host.clock,
+        )
         self._around = Surroundings(
             section=section,
-            settings=settings,
+            settings=self._trial.settings,
             listener=listener,
             spawn=spawn,
             host=host,
             changed=self.reconcile,
             looks=watch is not None,
         )
-        self._places: dict[str, Place] = {}
         self._former: list[Place] = []
         """Places that are given up and whose workers are not all gone."""
         self._renewals = Renewals(
@@ -101,7 +110,7 @@ class Pool:
                 self.reconcile()
                 while not self._stopping or self._employed:
                     self._bell.clear()
-                    pause_seconds = None if self._stopping else self._renewals.step()
+                    pause_seconds = None if self._stopping else self._step()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause_seconds):
                             await self._bell.wait()
@@ -110,6 +119,17 @@ class Pool:
         finally:
             self._group = None
             self._over.set()
+
+    def _step(self) -> float:
+        """Renew whoever is due; how many seconds later to look again."""
+        pause_seconds = self._renewals.step(begin=not self._trial.wanted)
+        if not self._trial.wanted:
+            return pause_seconds
+        if self._renewals.current is None:
+            self._trial.step()
+            if not self._trial.wanted:
+                self.reconcile()  # the others follow, or whoever tried comes back
+        return LOOK_SECONDS
 
     def reconcile(self) -> None:
         """Start whatever is wanted with the settings of now, let go of what is not, and tell the listener."""
@@ -153,6 +173,13 @@ class Pool:
         begins it now. Raises KeyError."""
         self._places[name].renew(grace_seconds)
 
+    def try_settings(self, settings: Callable[[Seat], EngineSettings], *, ended: Callable[[str | None], None]) -> None:
+        """Have one worker try these. `ended` is called once it is ready, with None, and has to put them in force; the
+        others are renewed then. Or it is told why it did not get ready, and all go on with what is in force. It is not
+        called if others are tried before it came to that."""
+        self._trial.want(settings, ended=ended)
+        self.reconcile()
+
     async def stop(self) -> None:
         """Shut down, terminate, kill: when this returns, no worker is left (save one that the kernel holds on to)."""
         self._stopping = True
@@ -171,7 +198,7 @@ class Pool:
                 next_recycle_at=self._renewals.next_at(place),
                 last_recycle=place.last_recycle,
                 held=place.held,
-                renewing=place.asked or (current is not None and current.place is place),
+                renewing=place.asked or self._trial.place is place or (current is not None and current.place is place),
                 successor=None if place.heir is None else place.heir.status(),
                 leaving=tuple(worker.status() for worker in place.leaving),
             )
@@ -185,7 +212,8 @@ class Pool:
         wanted = [place for place in self._places.values() if not place.held]
         if any(place.ready() for place in wanted):
             return Outlook.SERVING
-        if all(place.worker.state is State.FAILED and place.heir is None for place in wanted):
+        hopeless = all(place.worker.given_up and place.heir is None for place in wanted)
+        if hopeless and not (wanted and self._trial.wanted):  # a trial ends with someone who begins anew
             return Outlook.NOBODY
         return Outlook.RETURNING if any(place.worker.history.served for place in wanted) else Outlook.LOADING
 
@@ -273,5 +301,5 @@ class Pool:
             self._watch.ring()
             return None
         gpu = self._seen[0].find(place.seat.gpu)
-        needed = None if gpu is None else place.worker.needed_bytes(gpu)
+        needed = None if gpu is None else place.worker.needed_bytes(gpu, settings=self._trial.planned(place.seat))
         return gpu is not None and needed is not None and (gpu.free_bytes or 0) >= needed

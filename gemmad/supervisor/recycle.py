@@ -49,6 +49,7 @@ class Why(enum.Enum):
     DRIFT = "memory on the device"
     FRAGMENTATION = "fragmentation"
     RSS = "memory on the host"
+    SETTINGS = "settings"
 
 
 GROWTH = frozenset({Why.DRIFT, Why.FRAGMENTATION, Why.RSS})
@@ -158,7 +159,7 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
 
 def _turn(candidate: Candidate) -> tuple[bool, float]:
     assert candidate.reason is not None
-    return candidate.reason.why is not Why.ASKED, candidate.renewed_at
+    return candidate.reason.why not in {Why.ASKED, Why.SETTINGS}, candidate.renewed_at
 
 
 def _may_go(candidate: Candidate, candidates: Sequence[Candidate]) -> bool:

@@ -13,6 +13,7 @@ from gemmad.supervisor.recycle import Candidate, Reason, Why, choose, due_in_sec
 from gemmad.supervisor.worker import Worker
 
 ASKED = Reason(Why.ASKED, "it was asked for")
+SETTINGS = Reason(Why.SETTINGS, "the settings have changed")
 COMING = frozenset({State.STARTING, State.WAITING, State.BACKOFF})
 LOOK_SECONDS = 5.0
 """Growth, and settings that changed, are noticed so late at most."""
@@ -58,15 +59,16 @@ class Renewals:
         """The one that is under way."""
         return self._current
 
-    def step(self) -> float:
-        """Do what is due; how many seconds later to look again, if nothing changes before."""
+    def step(self, *, begin: bool = True) -> float:
+        """Do what is due; how many seconds later to look again, if nothing changes before. Without `begin` what is
+        under way is brought to its end only."""
         now = self._clock()
         for place in self._places.values():
             place.settle(now=now, grace_seconds=self._section().grace)
         if self._current is not None and self._is_over(self._current):
             current, self._current = self._current, None
             log.info("worker recycled", worker=current.place.seat.name, seconds=round(now - current.began_at, 3))
-        if self._current is None:
+        if self._current is None and begin:
             self._begin_next()
         return LOOK_SECONDS if self._current is not None else self._pause_seconds()
 
@@ -109,7 +111,10 @@ class Renewals:
             return None
         if place.asked:
             return ASKED
-        return None if self._clock() < place.not_before else reason_to_renew(tenure, self._section(), wall=self._wall())
+        if self._clock() < place.not_before:
+            return None
+        place.outdated = place.outdated and place.worker.settings_changed()
+        return SETTINGS if place.outdated else reason_to_renew(tenure, self._section(), wall=self._wall())
 
     def _is_over(self, renewal: Renewal) -> bool:
         place, worker = renewal.place, renewal.place.worker

@@ -85,6 +85,8 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     """What it lacks, in words, while it waits."""
     requests: int = 0
     """That its latest life was handed."""
+    heard_at: float | None = None
+    """When its process last said anything."""
     next_recycle_at: float | None = None
     """When it is renewed by the clock, if nothing else comes first."""
     last_recycle: str | None = None

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Literal, assert_never
 
+from gemmad.generation import EngineSettings
 from gemmad.logs import get_logger
 from gemmad.protocol import messages
 from gemmad.protocol.messages import EXIT_ASKED, EXIT_DEVICE_LOST, EXIT_SETTINGS
@@ -73,6 +74,20 @@ class Worker:
         """To be shown and to be wished upon, never to be relied on."""
         return self._state
 
+    @property
+    def given_up(self) -> bool:
+        """Whether it has failed and nobody has asked it to begin anew."""
+        return self._state is State.FAILED and not any(isinstance(item, wishes.Restart) for item in self._inbox)
+
+    @property
+    def life(self) -> int:
+        """The number of its latest life; 0 before the first."""
+        return self._number
+
+    def settings_changed(self) -> bool:
+        """Whether its next life would have other settings than its latest."""
+        return self._around.settings(self.seat) != self.history.settings
+
     def wish(self, wish: Wish) -> None:
         """Ask for something; the actor decides when it comes to it."""
         self._post(wish)
@@ -100,6 +115,7 @@ class Worker:
             gpu=self.seat.gpu,
             waits_for=lack.words if lack else None,
             requests=life.requests if life else 0,
+            heard_at=life.heard_at if life else None,
         )
 
     def tenure(self, *, growths: int) -> Tenure | None:
@@ -116,9 +132,8 @@ class Worker:
             growths=growths,
         )
 
-    def needed_bytes(self, gpu: Gpu) -> int | None:
-        """What its next life would take of this GPU; None where nobody counts."""
-        settings = self._around.settings(self.seat)
+    def needed_bytes(self, gpu: Gpu, *, settings: EngineSettings) -> int | None:
+        """What a life with these settings would take of this GPU; None where nobody counts."""
         planned_bytes = self.history.planned_bytes(settings)
         return needed_bytes(gpu, fraction=settings.memory_fraction, planned_bytes=planned_bytes)
 
@@ -179,7 +194,7 @@ class Worker:
     def _take_wish(self, wish: Wish) -> None:
         match wish:
             case wishes.Start():
-                if self._state is State.STOPPED or (self._state is State.FAILED and self._settings_changed()):
+                if self._state is State.STOPPED or (self._state is State.FAILED and self.settings_changed()):
                     self._begin()
             case wishes.Restart() if self._state in AT_REST:
                 self._begin()
@@ -198,9 +213,6 @@ class Worker:
                 self._look(wish)
             case _:
                 assert_never(wish)
-
-    def _settings_changed(self) -> bool:
-        return self._around.settings(self.seat) != self.history.settings
 
     def _take_report(self, life: Life, report: Report) -> None:
         match report:
@@ -287,8 +299,7 @@ class Worker:
                 spawn=self._around.spawn,
                 listener=self._listener,
                 report=self._post,
-                clock=self._clock,
-                watch_memory=self._around.host.watch_memory,
+                host=self._around.host,
             )
             self._life.short = short
         except OSError as error:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gemmad.metrics import Gaps, Metrics, Reading, WorkerReading
+from gemmad.metrics import ConfigReading, Gaps, Metrics, Reading, WorkerReading
 
 
 def test_a_reading_as_metrics() -> None:
@@ -20,7 +20,8 @@ def test_a_reading_as_metrics() -> None:
         planned_bytes=12,
         device_segments=4,
     )
-    reading = Reading(version="1", running=4, waiting=5, generated_tokens=6, workers=(worker,), config_is_good=False)
+    config = ConfigReading(is_good=False, reloaded_at=7.5, taken=3, refused=2, taken_back=1, trying=4, waiting=5)
+    reading = Reading(version="1", running=4, waiting=5, generated_tokens=6, workers=(worker,), config=config)
     text = Metrics(lambda: reading, states=["ready", "failed"]).render().decode()
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
@@ -31,6 +32,10 @@ def test_a_reading_as_metrics() -> None:
     assert samples["gemmad_requests_waiting",] == 5
     assert samples["gemmad_generation_tokens_total",] == 6
     assert samples["gemmad_config_reload_success",] == 0
+    assert samples["gemmad_config_reload_timestamp_seconds",] == 7.5
+    reloads = [samples["gemmad_config_reloads_total", outcome] for outcome in ("taken", "refused", "taken_back")]
+    assert reloads == [3, 2, 1]
+    assert [samples["gemmad_config_settings_pending", until] for until in ("recycle", "restart")] == [4, 5]
     assert samples["gemmad_worker_state", "gpu0", "ready"] == 1
     assert samples["gemmad_worker_state", "failed", "gpu0"] == 0
     assert samples["gemmad_kv_cache_usage_ratio", "gpu0"] == 0.5

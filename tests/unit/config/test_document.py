@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from gemmad.config.document import config_toml, settings_page
-from gemmad.config.keys import keys
+from gemmad.config.document import config_toml, example_file, settings_page, toml_value
+from gemmad.config.keys import changes, keys
 from gemmad.config.load import load_config
 from gemmad.config.schema import Config
 
@@ -48,3 +49,26 @@ def test_origins_are_remarks(tmp_path: Path) -> None:
     assert 'host = "h"  # flag\n' in text
     path.write_text(text)
     assert load_config(path, env={}, overrides={}).config == loaded.config
+
+
+def test_the_example_is_the_schema() -> None:
+    """packaging/gemmad.toml is what the schema says now; `make docs` writes it."""
+    assert (ROOT / "packaging/gemmad.toml").read_text() == example_file()
+
+
+def test_the_example_says_nothing(tmp_path: Path) -> None:
+    """As it is it leaves every default; with every key uncommented it is right, and sets every key."""
+    path = tmp_path / "gemmad.toml"
+    path.write_text(example_file())
+    assert load_config(path, env={}, overrides={}).config == Config()
+    path.write_text(re.sub(r"(?m)^#(?! )", "", example_file()))
+    loaded = load_config(path, env={}, overrides={})
+    assert set(loaded.origins.values()) == {"file"}
+    unset = {key.dotted for key in keys() if key.default is None}
+    default = load_config(None, env={"GEMMAD_CONFIG_DIR": "/nonexistent"}, overrides={}).config
+    assert {change.key for change in changes(default, loaded.config)} == unset
+
+
+def test_a_value_as_it_stands_in_a_file() -> None:
+    """What is not set has no text."""
+    assert (toml_value(None), toml_value(("a",)), toml_value(Path("/x"))) == (None, '["a"]', '"/x"')

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gemmad.config.keys import Change, changes, keys, keys_by_name, sections, value_of, with_live_keys
+from gemmad.config.keys import Change, changes, keys, keys_by_name, sections, value_of, with_changes, with_keys
 from gemmad.config.schema import Config
 
 
@@ -32,7 +32,13 @@ def test_names_of_a_key() -> None:
         "GEMMAD_MODEL__CHAT_TEMPLATE",
         True,
     )
-    assert [key.dotted for key in keys() if key.is_path] == ["server.uds", "model.path", "model.chat_template"]
+    assert [key.dotted for key in keys() if key.is_path] == [
+        "server.uds",
+        "auth.api_keys_file",
+        "auth.admin_keys_file",
+        "model.path",
+        "model.chat_template",
+    ]
 
 
 def test_changes_between_two_configs() -> None:
@@ -50,9 +56,19 @@ def test_changes_between_two_configs() -> None:
 def test_only_live_keys_are_taken_over() -> None:
     """A running config takes the live keys of the wanted one and keeps the others, in the same section too."""
     running = config(server__port=1, server__ping_every=1, model__path="/a")
-    wanted = config(server__port=2, server__ping_every=2, model__path="/b", model__served_names=["b"])
-    merged = with_live_keys(running, wanted)
+    wanted = config(
+        server__port=2, server__ping_every=2, model__path="/b", model__served_names=["b"], engine__max_sequences=8
+    )
+    merged = with_keys(running, wanted, when="live")
     assert (merged.server.port, merged.server.ping_every) == (1, 2.0)
     assert (str(merged.model.path), merged.model.served_names) == ("/a", ("b",))
     assert {change.when for change in changes(running, merged)} == {"live"}
     assert {change.when for change in changes(merged, wanted)} == {"recycle", "restart"}
+
+
+def test_single_changes_are_taken_over() -> None:
+    """A config with the changes between it and another one is that other one."""
+    running = config(server__port=1, engine__max_sequences=8)
+    wanted = config(server__port=2, engine__max_sequences=9, engine__dtype="float32")
+    assert with_changes(running, changes(running, wanted)) == wanted
+    assert with_changes(running, ()) == running

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmad.config import load
+from gemmad.config import files
 from gemmad.config.keys import keys
 from gemmad.config.load import Loaded, config_candidates, find_config, load_config
 from gemmad.config.schema import Config
@@ -130,7 +130,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert errors_of(pipe) == [f"{pipe}: is not a regular file"]
-    large = written(tmp_path, "#" * (load.MAX_FILE_BYTES + 1))
+    large = written(tmp_path, "#" * (files.MAX_FILE_BYTES + 1))
     assert "larger than" in errors_of(large)[0]
 
 
@@ -180,7 +180,7 @@ def test_a_text_that_breaks_out_of_its_value() -> None:
 
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path in the file belongs to the file's folder, one in a flag or variable to the current one, ~ to the user."""
-    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/models/a").mkdir(parents=True)
     path = written(tmp_path / "etc", "[model]\npath = 'models/a'\nchat_template = '~/t.jinja'\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/someone")
@@ -261,3 +261,76 @@ def test_any_file_is_taken_or_told(data: bytes) -> None:
         except ConfigError as error:
             lines = str(error).split("\n")
         assert all(line.startswith(f"{path}:") for line in lines), lines
+
+
+def beside(folder: Path, name: str, text: str) -> Path:
+    """A file in conf.d."""
+    (folder / "conf.d").mkdir(exist_ok=True)
+    path = folder / "conf.d" / name
+    path.write_text(text)
+    return path
+
+
+def test_files_beside_the_file(tmp_path: Path) -> None:
+    """Those in conf.d win over the file, the later over the earlier by name, key by key; places tell which line did."""
+    path = written(tmp_path, "[server]\nport = 1\nhost = 'a'\n[workers]\nstop_grace = 7\n")
+    second = beside(tmp_path, "20-b.toml", "[server]\nport = 3\n")
+    first = beside(tmp_path, "10-a.toml", "\n[server]\nport = 2\nhost = 'b'\n[auth]\napi_keys_file = 'keys'\n")
+    loaded = read(path)
+    server = loaded.config.server
+    assert (server.port, server.host, loaded.config.workers.stop_grace) == (3, "b", 7.0)
+    assert loaded.config.auth.api_keys_file == tmp_path / "conf.d" / "keys"
+    assert (loaded.places["server.port"], loaded.places["server.host"]) == (f"{second}:2", f"{first}:4")
+    assert (loaded.places["workers.stop_grace"], "server.uds" in loaded.places) == (f"{path}:5", False)
+    assert loaded.origins["server.port"] == "file"
+
+
+@pytest.mark.parametrize("name", ["10-a.conf", ".10-a.toml", "10-a.toml~", ".#10-a.toml"])
+def test_what_is_not_a_file_of_ours(tmp_path: Path, name: str) -> None:
+    """What editors leave in conf.d, and files of other kinds, are not read."""
+    path = written(tmp_path, "")
+    beside(tmp_path, name, "nonsense")
+    assert read(path).config == Config()
+
+
+def test_errors_of_all_files_at_once(tmp_path: Path) -> None:
+    """What is wrong in each of them is told with its own file and line, in the order in which they are read."""
+    path = written(tmp_path, "[server]\nprot = 1\nport = 'x'\n")
+    first = beside(tmp_path, "1.toml", "[server\n")
+    second = beside(tmp_path, "2.toml", "\n[server]\nhots = 'h'\n[loging]\n")
+    (tmp_path / "conf.d" / "3.toml").mkdir()
+    assert sorted(errors_of(path)) == sorted(
+        [
+            f"{path}:2: server.prot: unknown key; did you mean server.port?",
+            f"{path}:3: server.port: expected integer, got 'x'",
+            f"{first}:1: not TOML: Expected ']' at the end of a table declaration, column 8",
+            f"{second}:3: server.hots: unknown key; did you mean server.host?",
+            f"{second}:4: loging: unknown section; did you mean logging?",
+            f"{tmp_path}/conf.d/3.toml: is not a regular file",
+        ]
+    )
+
+
+def test_a_later_file_can_mend_an_earlier_one(tmp_path: Path) -> None:
+    """A value that is overridden is not looked at."""
+    path = written(tmp_path, "[server]\nport = 'x'\n")
+    beside(tmp_path, "1.toml", "[server]\nport = 5\n")
+    assert read(path).config.server.port == 5
+
+
+def test_the_digest_tells_any_change(tmp_path: Path) -> None:
+    """What was read has the digest that the watcher computes, and a file more, less or changed has another."""
+    path = written(tmp_path, "")
+    seen = {read(path).digest}
+    fragment = beside(tmp_path, "1.toml", "")
+    for change in (
+        lambda: None,
+        lambda: fragment.write_text("[server]\n"),
+        lambda: fragment.rename(fragment.with_name("2.toml")),
+        lambda: path.write_text("#"),
+    ):
+        change()
+        digest = read(path).digest
+        assert digest == files.config_digest(path)
+        assert digest not in seen
+        seen.add(digest)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmad.config.quantities import parse_bytes, parse_duration, parse_time_of_day
+from gemmad.config.quantities import check_host_name, check_origin, parse_bytes, parse_duration, parse_time_of_day
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,40 @@ def test_any_text_is_a_value_or_an_error(text: str) -> None:
 def test_sizes_of_any_length_parse(number: int, unit: str) -> None:
     """A number with very many digits is a size too; whether it makes sense is for the schema's bounds."""
     assert parse_bytes(f"{number}{unit}") >= number
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://chat.example.com", "https://chat.example.com"),
+        ("HTTP://LocalHost:3000", "http://localhost:3000"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("*", "*"),
+    ],
+)
+def test_origins(text: str, origin: str) -> None:
+    """An origin is a scheme, a host and maybe a port, as browsers send it."""
+    assert check_origin(text) == origin
+
+
+@pytest.mark.parametrize(
+    "text", ["", "chat.example.com", "https://", "https://a/b", "https://a/", "https://a:x", "null"]
+)
+def test_what_is_no_origin(text: str) -> None:
+    """A path, or a missing scheme, would never match anything: it is a mistake."""
+    with pytest.raises(ValueError, match="is not an origin"):
+        check_origin(text)
+
+
+@pytest.mark.parametrize("text", ["gpu.example.com", "*.example.com", "GPU", "10.0.0.1", "[::1]", "*"])
+def test_names_of_hosts(text: str) -> None:
+    """A name, an address, all names below one, or any."""
+    assert check_host_name(text) == text.lower()
+
+
+@pytest.mark.parametrize("text", ["", "http://gpu", "gpu:80", "a b", "*x", "a.*", "gpu/"])
+def test_what_is_no_name_of_a_host(text: str) -> None:
+    """With a scheme, a port or a path it would never match anything: it is a mistake."""
+    with pytest.raises(ValueError, match="is not the name of a host"):
+        check_host_name(text)

@@ -3,12 +3,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gemmad.config.paths import find_paths
-from gemmad.daemon.announce import address_file, announce, print_hints
+from gemmad.daemon.announce import address_file, announce, are_heard, print_hints, status_words
 from gemmad.daemon.notify import Notifier
+from gemmad.supervisor.lifecycle import State
+from gemmad.supervisor.wishes import WorkerStatus
 
 
 def told(path: Path, states: list[str], env: dict[str, str]) -> tuple[list[str], int]:
@@ -29,7 +32,13 @@ def told(path: Path, states: list[str], env: dict[str, str]) -> tuple[list[str],
         async def follow() -> None:
             notifier = Notifier({"NOTIFY_SOCKET": str(path), **env})
             task = asyncio.create_task(
-                announce(state, notifier, on_ready=lambda: ready.append(True), look_seconds=0.001)
+                announce(
+                    state,
+                    notifier,
+                    on_ready=lambda: ready.append(True),
+                    remedy=lambda: "`gemmad pull a/b`",
+                    look_seconds=0.001,
+                )
             )
             await done.wait()
             task.cancel()
@@ -52,7 +61,19 @@ def test_what_the_service_manager_hears(tmp_path: Path) -> None:
         "EXTEND_TIMEOUT_USEC=30000000",
         "READY=1\nSTATUS=serving",
         "STATUS=recovering",
-        "STATUS=ready",
+        "STATUS=serving",
+    ]
+    assert ready == 1
+
+
+def test_a_service_without_its_model_is_up(tmp_path: Path) -> None:
+    """READY is told as well once it is known that the model is not there, with what mends it; serving comes later."""
+    heard, ready = told(tmp_path / "notify", ["loading", "no_model", "no_model", "loading", "ready"], {})
+    assert [words for words in heard if not words.startswith("EXTEND")] == [
+        "STATUS=loading",
+        "READY=1\nSTATUS=no model: `gemmad pull a/b`",
+        "STATUS=loading",
+        "READY=1\nSTATUS=serving",
     ]
     assert ready == 1
 
@@ -61,6 +82,40 @@ def test_the_watchdog(tmp_path: Path) -> None:
     """A manager that watches hears a sign of life at every look."""
     heard, _ = told(tmp_path / "notify", ["ready", "ready", "ready"], {"WATCHDOG_USEC": "30000000"})
     assert heard.count("WATCHDOG=1") >= 3
+
+
+def worker(state: State, **fields: Any) -> WorkerStatus:
+    """One in this state, with nothing else to tell."""
+    empty = {"device": "cpu", "life": 1, "pid": 1, "stage": None, "fraction": None, "since": 0.0, "retry_at": None}
+    empty |= {"faults": 0.0, "last_error": None, "load": None, "capacity": None, "name": "cpu0"}
+    return WorkerStatus(**{**empty, "state": state, **fields})
+
+
+def test_status_words() -> None:
+    """The manager is told how many workers serve, how far the others are, and why none will come."""
+    ready, loading = worker(State.READY), worker(State.STARTING, name="cpu1", stage="weights", fraction=0.57)
+    assert status_words("loading", ()) == "loading"
+    assert status_words("loading", [loading]) == "loading; loading cpu1 weights 50%"
+    assert status_words("ready", [ready]) == "serving, 1 of 1 workers ready"
+    assert status_words("ready", [ready, loading]) == "serving, 1 of 2 workers ready; loading cpu1 weights 50%"
+    assert status_words("failed", [worker(State.FAILED, last_error="no memory")]) == "failed; cpu0: no memory"
+
+
+@pytest.mark.parametrize(
+    ("state", "heard_at", "heard"),
+    [
+        (State.READY, 95.0, True),
+        (State.READY, 80.0, False),
+        (State.DRAINING, 80.0, False),
+        (State.STARTING, 0.0, True),
+        (State.KILLING, 0.0, True),
+        (State.READY, None, True),
+    ],
+)
+def test_who_has_to_be_heard(state: State, heard_at: float | None, heard: bool) -> None:
+    """A worker that serves and has not spoken for long keeps the watchdog from being told that all is well; one whose
+    silence has its own deadline does not."""
+    assert are_heard([worker(state, heard_at=heard_at)], now=100.0, silence_seconds=20.0) is heard
 
 
 def test_the_address_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import msgspec
 from gemmad.daemon.readings import reading
 from gemmad.dispatch.counts import Counts, DispatchStatus
 from gemmad.generation import EngineLoad, MemoryRow
+from gemmad.metrics import ConfigReading
 from gemmad.supervisor.lifecycle import State
 from gemmad.supervisor.listener import Outlook
 from gemmad.supervisor.wishes import WorkerStatus
@@ -41,7 +42,7 @@ def test_memory_of_a_gpu_worker() -> None:
     rows = (MemoryRow("weights", 5, 4), MemoryRow("reserve", 2))
     load = EngineLoad(device_bytes=9, device_segments=3)
     worker = msgspec.structs.replace(status(), device="cuda:0", state=State.READY, load=load, memory=rows)
-    (told,) = reading("1", DISPATCH, [worker], config_is_good=True).workers
+    (told,) = reading("1", DISPATCH, [worker], config=ConfigReading()).workers
     assert (told.planned_bytes, told.device_bytes, told.device_segments) == (7, 9, 3)
 
 
@@ -49,5 +50,5 @@ def test_a_cpu_worker_has_no_device_memory() -> None:
     """What it plans of the host's memory is no GPU's."""
     rows = (MemoryRow("weights", 5, 4),)
     worker = msgspec.structs.replace(status(), state=State.READY, load=EngineLoad(), memory=rows)
-    (told,) = reading("1", DISPATCH, [worker], config_is_good=True).workers
+    (told,) = reading("1", DISPATCH, [worker], config=ConfigReading()).workers
     assert (told.planned_bytes, told.device_bytes, told.device_segments) == (0, 0, 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gemmad.config.load import file_digest
+from gemmad.config.files import config_digest, file_digest
 from gemmad.daemon.watch import ConfigWatcher
 
 SETTLE = 0.05
@@ -295,3 +295,106 @@ def test_where_no_event_comes_the_slow_look_finds_it(folder: Path) -> None:
             await task
 
     asyncio.run(scenario())
+
+
+def fragment_made(folder: Path) -> None:
+    (folder / "conf.d").mkdir()
+    (folder / "conf.d" / "10.toml").write_text("a = 2")
+
+
+def fragment_in_place(folder: Path) -> None:
+    (folder / "conf.d" / "10.toml").write_text("a = 2")
+
+
+def fragment_gone(folder: Path) -> None:
+    (folder / "conf.d" / "10.toml").unlink()
+
+
+def fragment_elsewhere(folder: Path) -> None:
+    (folder / "elsewhere" / "10.toml").write_text("a = 2")
+
+
+def with_fragment(folder: Path) -> None:
+    plain(folder)
+    (folder / "conf.d").mkdir()
+    (folder / "conf.d" / "10.toml").write_text("a = 1")
+
+
+def with_linked_fragment(folder: Path) -> None:
+    plain(folder)
+    for name in ("conf.d", "elsewhere"):
+        (folder / name).mkdir()
+    (folder / "elsewhere" / "10.toml").write_text("a = 1")
+    (folder / "conf.d" / "10.toml").symlink_to("../elsewhere/10.toml")
+
+
+@pytest.mark.parametrize(
+    ("lay_out", "edit"),
+    [
+        (plain, fragment_made),
+        (with_fragment, fragment_in_place),
+        (with_fragment, fragment_gone),
+        (with_linked_fragment, fragment_elsewhere),
+    ],
+)
+def test_files_beside_ring_too(folder: Path, lay_out: Callable[[Path], None], edit: Callable[[Path], None]) -> None:
+    """A file in conf.d that is made, changed, removed, or changed where it leads to rings, and so does the next one."""
+    lay_out(folder)
+
+    async def scenario() -> None:
+        bell = Bell()
+        path = folder / NAME
+        watcher = ConfigWatcher(
+            path,
+            seen=config_digest(path),
+            ring=bell.ring,
+            digest=config_digest,
+            beside=folder / "conf.d",
+            settle_seconds=SETTLE,
+            poll_seconds=60,
+        )
+        task = asyncio.create_task(watcher.run())
+        await asyncio.sleep(0.05)  # the watch stands
+        edit(folder)
+        await bell.rung()
+        (folder / "conf.d" / "20.toml").write_text("a = 3")
+        await bell.rung()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+
+
+def test_a_hundred_edits(folder: Path) -> None:
+    """A hundred edits in two seconds ring few times, and the last bell comes after the last edit."""
+    plain(folder)
+
+    async def scenario(bell: Bell) -> None:
+        for number in range(100):
+            (folder / NAME).write_text(f"a = {number}00")
+            await asyncio.sleep(0.02)
+        await bell.rung()
+        await asyncio.sleep(4 * SETTLE)
+        assert 1 <= bell.rings <= 10
+        before = bell.rings
+        (folder / NAME).write_text("a = 9900")  # what was seen last, so the last edit was not missed
+        await asyncio.sleep(4 * SETTLE)
+        assert bell.rings == before
+
+    asyncio.run(watching(folder / NAME, scenario, poll_seconds=0.5))
+
+
+def test_a_file_that_becomes_a_folder(folder: Path) -> None:
+    """What cannot be read any more rings once, and again when it can be."""
+    plain(folder)
+
+    async def scenario(bell: Bell) -> None:
+        (folder / NAME).unlink()
+        (folder / NAME).mkdir()
+        await bell.rung()
+        (folder / NAME).rmdir()
+        plain(folder)
+        await bell.rung()
+
+    asyncio.run(watching(folder / NAME, scenario, poll_seconds=60))
