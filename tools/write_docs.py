@@ -4,14 +4,41 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gemmad.config.document import settings_page
+from gemmad.api.openapi.fields import fields_page
+from gemmad.cli.completion import FILE_NAMES, SHELLS, script
+from gemmad.cli.main import app
+from gemmad.cli.manual import man_pages
+from gemmad.cli.reference import cli_page, read_groups
+from gemmad.config.document import example_file, settings_page
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+MAN = ROOT / "packaging" / "man"
+COMPLETIONS = ROOT / "packaging" / "completions"
 
 
 def main() -> None:
     """Write every page."""
     (DOCS / "configuration.md").write_text(settings_page())
+    (ROOT / "packaging" / "gemmad.toml").write_text(example_file())
+    (DOCS / "api-fields.md").write_text(fields_page())
+    write_command_line()
+
+
+def write_command_line() -> None:
+    """Its page, the manual pages and the completions; what belongs to a verb that is no more is removed."""
+    groups = read_groups(app)
+    (DOCS / "cli.md").write_text(cli_page(groups))
+    for folder in (MAN, COMPLETIONS):
+        folder.mkdir(exist_ok=True)
+    pages = man_pages(groups)
+    for name, text in pages.items():
+        (MAN / name).write_text(text)
+    for path in MAN.glob("*.1"):
+        if path.name not in pages:
+            path.unlink()
+    for shell in SHELLS:
+        (COMPLETIONS / FILE_NAMES[shell]).write_text(script(shell))
 
 
 if __name__ == "__main__":

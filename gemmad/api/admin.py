@@ -21,6 +21,7 @@ from gemmad.api.errors import Answer, ErrorBody, handle
 from gemmad.api.health import Health
 from gemmad.api.overview import (
     Asked,
+    ConfigDiff,
     Configuration,
     Overview,
     Reload,
@@ -63,6 +64,7 @@ class AdminServices:
     last_reload: Callable[[], Reload | None]
     reload: Callable[..., Awaitable[Reload]]
     """Read the configuration again; with `dry_run=True` only tell what would come of it."""
+    config_diff: Callable[[], Awaitable[ConfigDiff]]
     config_path: Path | None
     url: str
     """Where the API listens."""
@@ -77,6 +79,7 @@ def create_admin_app(admin: AdminServices) -> Starlette:
         routes=[
             Route("/status", routes.status),
             Route("/reload", routes.reload, methods=["POST"]),
+            Route("/config/diff", routes.config_diff),
             Route("/requests", routes.requests),
             Route("/requests/{request_id:path}/cancel", routes.cancel, methods=["POST"]),
             Route("/workers/{worker}/drain", routes.drain, methods=["POST"]),
@@ -126,6 +129,11 @@ class Admin:
             raise RefusedError(404, words, code="request_not_found")
         _log.info("operator asks", verb="cancel", request=request_id, uid=peer.uid, pid=peer.pid)
         return _json(RequestList(cancelled))
+
+    async def config_diff(self, request: Request) -> Response:
+        """What the files say and the daemon does not have. API keys are in neither."""
+        del request
+        return _json(await self._admin.config_diff())
 
     async def drain(self, request: Request) -> Response:
         """Let a worker, or all, finish and stay away."""
@@ -258,7 +266,7 @@ def _serves(worker: WorkerStatus) -> bool:
     return any(each is not None and each.state is State.READY for each in (worker, worker.successor))
 
 
-def _json(body: Overview | Asked | Reload | RequestList) -> Response:
+def _json(body: Overview | Asked | ConfigDiff | Reload | RequestList) -> Response:
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 

@@ -35,6 +35,25 @@ class Reload(Struct, frozen=True, kw_only=True):
     pending: tuple[PendingSetting, ...] = ()
 
 
+class SettingDiff(Struct, frozen=True):
+    """A setting that the files have otherwise than the daemon; values as TOML writes them, None: not set."""
+
+    key: str
+    running: str | None
+    wanted: str | None
+    when: str
+    """What puts it in force: live and recycle the next reload, trying a worker that tries it now, restart the daemon's
+    next start."""
+
+
+class ConfigDiff(Struct, frozen=True):
+    """The answer to `GET /config/diff`."""
+
+    settings: tuple[SettingDiff, ...] = ()
+    errors: tuple[str, ...] = ()
+    """Why the files cannot be taken."""
+
+
 class Configuration(Struct, frozen=True, kw_only=True):
     """Where the settings come from."""
 

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from gemmad.bench.wanted import SCENARIOS, ShapeName, Wanted
-from gemmad.cli.exits import EXIT_USAGE, fail
+from gemmad.cli.exits import EXIT_FAILED, EXIT_USAGE, fail
 from gemmad.generation import AttentionBackend
 
 _ONLY_HELP = "Scenarios, with commas between: " + ", ".join(SCENARIOS) + "."
@@ -78,9 +78,17 @@ def bench(  # noqa: PLR0913, PLR0917 - each is a flag
 
 def become_the_program(wanted: Wanted) -> None:
     """Does not return."""
+    from gemmad.config.paths import find_paths
+    from gemmad.engines.store import EngineStore, engines_dir
+    from gemmad.supervisor.interpreter import Interpreter
+
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "gemmad.bench", msgspec.json.encode(wanted).decode()])  # noqa: S606
+    try:
+        command = Interpreter(EngineStore(engines_dir(find_paths(os.environ)))).command("gemmad.bench")
+    except OSError as error:
+        fail(str(error), EXIT_FAILED)
+    os.execv(command[0], [*command, msgspec.json.encode(wanted).decode()])  # noqa: S606
 
 
 def _names(only: str | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from gemmad.cli.exits import EXIT_FAILED, EXIT_NO_ACCESS, EXIT_NOT_RUNNING, EXIT
 from gemmad.cli.health import UnixConnection
 
 if TYPE_CHECKING:
-    from gemmad.api.overview import Overview, WorkerOverview
+    from gemmad.api.overview import ConfigDiff, Overview, WorkerOverview
 
 TIMEOUT_SECONDS = 5.0
 _ANSWER_LIMIT_BYTES = 16 << 20
@@ -67,6 +67,19 @@ def read_overview(body: bytes) -> Overview:
 
     try:
         return msgspec.json.decode(body, type=Overview)
+    except msgspec.MsgspecError as error:
+        raise strange_answer(error) from None
+
+
+def config_diff() -> tuple[ConfigDiff, str]:
+    """How the daemon's settings differ from its files, and the same as JSON. Raises ControlError."""
+    import msgspec
+
+    from gemmad.api.overview import ConfigDiff
+
+    body = ask("GET", "/config/diff")
+    try:
+        return msgspec.json.decode(body, type=ConfigDiff), body.decode()
     except msgspec.MsgspecError as error:
         raise strange_answer(error) from None
 

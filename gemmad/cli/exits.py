@@ -15,6 +15,9 @@ EXIT_TRY_AGAIN = 75
 EXIT_CONFIG = 78
 """EX_CONFIG: nothing changes until a setting does."""
 
+EXIT_INTERRUPTED = 130
+"""Ctrl-C, as shells tell it."""
+
 
 def fail(words: str, code: int) -> NoReturn:
     """Say `words` and leave with `code`."""

@@ -29,19 +29,24 @@ def health(
     as_json: Annotated[bool, typer.Option("--json", help="Print the daemon's whole answer.")] = False,
 ) -> None:
     """Ask the daemon how it is. Exit status: 0 ready, 1 not ready (loading, draining), 2 no answer."""
-    where, connection = _connection(url, config, timeout)
+    where, connection = find_daemon(url, config, timeout_seconds=timeout)
     try:
-        status, answer = _ask(connection)
+        status, answer = ask_health(connection)
     except (OSError, http.client.HTTPException, ValueError) as error:
         fail(f"no answer at {where}: {error or type(error).__name__}", EXIT_NO_ANSWER)
     finally:
         connection.close()
-    typer.echo(json.dumps(answer, indent=2) if as_json else str(answer.get("status", f"HTTP {status}")))
+    typer.echo(json.dumps(answer, indent=2) if as_json else _words(answer, status))
     raise typer.Exit(EXIT_READY if status == http.client.OK else EXIT_NOT_READY)
 
 
-def _ask(connection: http.client.HTTPConnection) -> tuple[int, dict[str, Any]]:
-    """Status and body. Raises ValueError when it is no daemon of ours that answers."""
+def _words(answer: dict[str, Any], status: int) -> str:
+    words = str(answer.get("status", f"HTTP {status}"))
+    return f"{words}: {answer['remedy']}" if "remedy" in answer else words
+
+
+def ask_health(connection: http.client.HTTPConnection) -> tuple[int, dict[str, Any]]:
+    """Status and body. Raises OSError, HTTPException, and ValueError when it is no daemon of ours that answers."""
     connection.request("GET", "/health")
     response = connection.getresponse()
     answer = json.loads(response.read(_ANSWER_LIMIT_BYTES))
@@ -50,13 +55,18 @@ def _ask(connection: http.client.HTTPConnection) -> tuple[int, dict[str, Any]]:
     return response.status, answer
 
 
-def _connection(url: str | None, config: Path | None, timeout: float) -> tuple[str, http.client.HTTPConnection]:
-    """Whom to ask: the given URL, else the running daemon's own note, else where the configuration lets it listen."""
+def find_daemon(
+    url: str | None, config: Path | None, *, timeout_seconds: float
+) -> tuple[str, http.client.HTTPConnection]:
+    """Whom to ask: the given URL, else the running daemon's own note, else where the configuration lets it listen.
+
+    Nothing is connected yet. Leaves with `EXIT_USAGE` for what is no URL and 78 for a configuration with errors.
+    """
     if url is not None:
-        return url, _to_url(url, timeout)
+        return url, _to_url(url, timeout_seconds)
     noted = _noted_address() if config is None else None
     if noted is not None:
-        return noted, _to_url(noted, timeout)
+        return noted, _to_url(noted, timeout_seconds)
     from gemmad.config.load import load_config
     from gemmad.errors import ConfigError
 
@@ -66,17 +76,21 @@ def _connection(url: str | None, config: Path | None, timeout: float) -> tuple[s
         refuse_config(str(error))
     shown = f"[{server.host}]" if ":" in server.host else server.host
     address = f"unix:{server.uds}" if server.uds is not None else f"http://{shown}:{server.port}"
-    return address, _to_url(address, timeout)
+    return address, _to_url(address, timeout_seconds)
 
 
 def _noted_address() -> str | None:
-    """What a running daemon says about where it listens, which flags may have decided."""
+    """What a running daemon, the user's or else the system's, says about where it listens: flags may have decided."""
     from gemmad.config.paths import find_paths
 
-    try:
-        return (find_paths(os.environ).runtime_dir / "address").read_text().strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
+    for uid in (None, 0):
+        try:
+            noted = (find_paths(os.environ, uid=uid).runtime_dir / "address").read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if noted:
+            return noted
+    return None
 
 
 def _to_url(url: str, timeout: float) -> http.client.HTTPConnection:

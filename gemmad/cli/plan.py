@@ -77,16 +77,18 @@ def _load(file: Path | None, overrides: dict[str, object]) -> Config:
 
 def _shape(config: Config, model: str | None) -> tuple[str, ModelShape]:
     """The network's name and shape: a published size if one is named, else a folder."""
+    from gemmad.config.models import model_folder
+    from gemmad.config.paths import find_paths
     from gemmad.errors import CheckpointError
     from gemmad.planning.shape import PUBLISHED, published_shape, read_shape
 
     if model is not None and model.lower() in PUBLISHED:
         return model.lower(), published_shape(model.lower())
-    folder = config.model.path
-    if folder is None:
+    if config.model.path is None:
         fail(_NO_MODEL, EXIT_CONFIG)
+    folder = model_folder(config.model.path, find_paths(os.environ))
     if model is not None and not folder.is_dir():
-        fail(f"{model} is neither a folder nor one of {', '.join(PUBLISHED)}", EXIT_CONFIG)
+        fail(f"{model} is neither a folder, nor pulled, nor one of {', '.join(PUBLISHED)}", EXIT_CONFIG)
     try:
         return folder.name, read_shape(folder)
     except CheckpointError as error:

@@ -16,16 +16,19 @@ DEMO_MODEL_NAME = "gemma-3-demo"
 _NO_MODEL = """\
 no model is set. Either try the bundled one:
     gemmad serve --demo
-or give the folder of a Gemma 3 checkpoint, laid out as on the hub, by flag or in {file}:
-    gemmad serve --model /path/to/gemma-3-4b-it
+or fetch one and name it, or the folder of one, by flag or in {file}:
+    gemmad pull google/gemma-3-4b-it
+    gemmad serve --model google/gemma-3-4b-it
     [model]
-    path = "/path/to/gemma-3-4b-it\""""
+    path = "google/gemma-3-4b-it\""""
 
 
 def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration file.", metavar="FILE")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Serve the tiny bundled model.")] = False,
-    model: Annotated[Path | None, typer.Option(help="Folder of the checkpoint to serve.", metavar="DIR")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A pulled model, or a checkpoint's folder.", metavar="NAME|DIR")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port to listen on; 0 takes a free one.")] = None,
     uds: Annotated[Path | None, typer.Option(help="Unix socket to listen on instead.", metavar="PATH")] = None,
@@ -34,7 +37,8 @@ def serve(
 ) -> None:
     """Serve until told to stop. Settings that are not given come from the environment and the configuration file.
 
-    Exit status: 0 asked to stop, 75 try again (port in use), 78 a setting or the model is wrong.
+    A model that is missing or broken is waited for. Exit status: 0 asked to stop, 75 try again (port in use), 78 a
+    setting is wrong, or no model is set.
     """
     if demo and model is not None:
         fail("--demo and --model exclude each other", EXIT_USAGE)
@@ -54,7 +58,7 @@ def serve(
 def _serve(config: Path | None, overrides: dict[str, Any], *, hints: bool) -> int:
     from gemmad.config.load import config_candidates, load_config
     from gemmad.config.paths import find_paths
-    from gemmad.errors import CheckpointError, ConfigError
+    from gemmad.errors import ConfigError
 
     try:
         loaded = load_config(config, env=os.environ, overrides=overrides)
@@ -69,8 +73,6 @@ def _serve(config: Path | None, overrides: dict[str, Any], *, hints: bool) -> in
         return run(loaded, paths=find_paths(os.environ), hints=hints)
     except ConfigError as error:
         refuse_config(str(error))
-    except CheckpointError as error:
-        fail(str(error), EXIT_CONFIG)
 
 
 def _demo_model() -> dict[str, Any]:

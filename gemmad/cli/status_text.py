@@ -12,7 +12,7 @@ from gemmad.api.overview import Configuration, Overview, WorkerOverview
 from gemmad.planning.sizes import format_bytes
 
 _GOOD, _BAD, _MIDDLING = "green", "red", "yellow"
-_STYLES = {"ready": _GOOD, "failed": _BAD, "backoff": _BAD, "hung": _BAD, "killing": _BAD}
+_STYLES = {"ready": _GOOD, "failed": _BAD, "no_model": _BAD, "backoff": _BAD, "hung": _BAD, "killing": _BAD}
 
 Column = tuple[str, Callable[[WorkerOverview], str]]
 
@@ -21,6 +21,11 @@ def rendered(seen: Overview) -> RenderableType:
     """The daemon in a few lines, a table of its workers, and what there is to say about each."""
     lines = [Text.assemble(f"gemmad {seen.version} is ", (_state(seen), _style(seen.state)), _since(seen))]
     lines += [Text(one_line(words)) for words in (_served(seen), _requests(seen))]
+    if seen.trouble is not None:
+        lines += [
+            Text(one_line(f"model    {seen.trouble.reason}"), style=_BAD),
+            Text(one_line(f"         to mend it: {seen.trouble.remedy}")),
+        ]
     lines += [Text(one_line(words)) for words in _config(seen.config)]
     parts: list[RenderableType] = [*lines]
     if seen.workers:
@@ -64,7 +69,9 @@ def state_words(worker: WorkerOverview) -> str:
 
 def _state(seen: Overview) -> str:
     drained = seen.workers and all(worker.drained for worker in seen.workers)
-    return "drained" if drained and seen.state == "failed" else seen.state
+    if drained and seen.state == "failed":
+        return "drained"
+    return "without a model" if seen.state == "no_model" else seen.state
 
 
 def _since(seen: Overview) -> str:
@@ -98,6 +105,7 @@ def _config(config: Configuration) -> list[str]:
     what = "reloaded" if reload.ok else "REFUSED, the one before stays in force,"
     lines = [f"{words}, {what} {duration(reload.seconds_ago)} ago"]
     lines += [f"         {error}" for error in reload.errors]
+    lines += [f"         {key} is tried by a worker" for key in reload.rolling]
     return lines + [f"         {setting.key} waits for a {setting.until}" for setting in reload.pending]
 
 

@@ -17,7 +17,7 @@ _COMPANIONS = ("torch", "transformers", "tokenizers", "safetensors")
 def version(
     as_json: Annotated[bool, typer.Option("--json", help="With the versions of what it runs on.")] = False,
 ) -> None:
-    """Print the version."""
+    """Print the version. Exit status: 0 printed."""
     if not as_json:
         typer.echo(f"gemmad {__version__}")
         return

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.2
 _ALL = "all"
 
-WorkerName = Annotated[str | None, typer.Argument(help="Its name, as `gemmad status` shows it.", metavar="WORKER")]
+
+def worker_names() -> list[str]:
+    """Those that a shell may offer; none if the daemon cannot be asked."""
+    try:
+        return [worker.name for worker in overview().workers]
+    except ControlError:
+        return []
+
+
+WorkerName = Annotated[
+    str | None,
+    typer.Argument(help="Its name, as `gemmad status` shows it.", metavar="WORKER", autocompletion=worker_names),
+]
 Everyone = Annotated[bool, typer.Option("--all", help="Every worker.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Return when it is done.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait at most.", min=0.1)]

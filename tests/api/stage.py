@@ -32,7 +32,7 @@ from gemmad.generation import Capacity, FinishReason, TokenLogprobs
 from gemmad.grammar.spec import Regex, Spec
 from gemmad.media.pool import MediaPool
 from gemmad.media.spec import ImageSpec
-from gemmad.metrics import Metrics
+from gemmad.metrics import ConfigReading, Metrics
 from gemmad.protocol.messages import Abort, Output, Ready, Rejected, Stepped, Submit, ToWorker
 from gemmad.supervisor.lifecycle import State
 from gemmad.supervisor.listener import Outlook, Verdict, WorkerHandle
@@ -296,7 +296,7 @@ class Stage:
             dispatcher=self.dispatcher,
             workers=self._workers,
             metrics=Metrics(
-                lambda: reading("1.2.3", self.dispatcher.status(), self._workers(), config_is_good=True),
+                lambda: reading("1.2.3", self.dispatcher.status(), self._workers(), config=ConfigReading()),
                 states=[state.value for state in State],
             ),
             server=lambda: self.config.server,

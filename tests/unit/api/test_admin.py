@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gemmad.api.admin import AdminServices, create_admin_app, is_degraded
-from gemmad.api.overview import Asked, Overview, Reload, RequestList, WorkerOverview
+from gemmad.api.overview import Asked, ConfigDiff, Overview, Reload, RequestList, SettingDiff, WorkerOverview
 from gemmad.api.peer import Peer, Wardens
 from gemmad.api.services import Services
 from gemmad.config.schema import DispatchSection, ModelSection, RecycleSection
@@ -63,6 +63,7 @@ class Desk:
             pool=lambda: stage.pool if pool_is_there else None,
             last_reload=lambda: reload,
             reload=self._reload,
+            config_diff=self._config_diff,
             config_path=Path("/etc/gemmad/gemmad.toml"),
             url="http://127.0.0.1:4363",
             clock=stage.clock,
@@ -90,6 +91,9 @@ class Desk:
     async def _reload(self, *, dry_run: bool) -> Reload:
         self.reloads.append(dry_run)
         return Reload(ok=False, seconds_ago=0.0, errors=("gemmad.toml:3: a.b: no",))
+
+    async def _config_diff(self) -> ConfigDiff:
+        return ConfigDiff((SettingDiff("server.port", "1", None, "restart"),))
 
     async def _with_peer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app({**scope, "state": {"peer": self.peer}}, receive, send)
@@ -267,6 +271,20 @@ def test_wardens(peer: Peer, admitted: bool) -> None:
     assert WARDENS.admit(peer) is admitted
     without = Wardens(uid=1000, group=None, group_name="gemmad")
     assert without.admit(peer) is (peer.uid in (0, 1000))
+
+
+def test_config_diff() -> None:
+    """Everyone may see what the files say and the daemon does not have."""
+
+    async def script(stage: Stage) -> None:
+        desk = Desk(stage)
+        desk.peer = VISITOR
+        answer = await desk.ask("GET", "/config/diff")
+        assert answer.status_code == 200
+        setting = {"key": "server.port", "running": "1", "wanted": None, "when": "restart"}
+        assert answer.json() == {"settings": [setting], "errors": []}
+
+    play(script)
 
 
 def test_reload() -> None:

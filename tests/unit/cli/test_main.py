@@ -28,7 +28,8 @@ def test_help_names_every_verb(gemmad: Command) -> None:
     """Help lists the verbs; no arguments at all is a call for help."""
     for arguments in (("--help",), ("-h",), ()):
         said = gemmad(*arguments)
-        for verb in ("serve", "health", "version", "config", "plan", "bench", "status", "drain", "resume", "recycle"):
+        verbs = "serve health version config plan bench status drain resume recycle pull models rm"
+        for verb in verbs.split():
             assert verb in said.stdout + said.stderr
 
 
@@ -37,7 +38,9 @@ def test_an_unknown_verb(gemmad: Command) -> None:
     assert gemmad("sevre").exit_code == 2
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["version"], ["serve", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["version"], ["serve", "--help"], ["chat", "--help"], ["completion", "zsh"]]
+)
 def test_quick_verbs_import_little(arguments: list[str]) -> None:
     """Help and version import neither the daemon nor the schema, so they answer at once."""
     script = f"""

@@ -29,8 +29,9 @@ def test_a_plan_that_fits(gemmad: Command) -> None:
     assert (said.exit_code, said.stderr) == (0, "")
     lines = said.stdout.splitlines()
     assert lines[0] == "4b, one worker"
-    assert [line.split()[0] for line in lines[3:14]] == [
-        "weights", "kv", "kv", "vision", "inputs", "gathered", "workspace", "graphs", "context", "reserve", "sum",
+    assert [line.split()[0] for line in lines[3:15]] == [
+        "weights", "kv", "kv", "vision", "steering", "inputs", "gathered", "workspace", "graphs", "context", "reserve",
+        "sum",
     ]  # fmt: skip
     assert "The worker may take 21.60 GiB of the GPU's 24.00 GiB." in lines
     assert lines[-2].split() == ["tokens", "1024", "2048", "4096", "8192", "16384", "32768"]
@@ -87,7 +88,7 @@ def test_silent_values_are_the_configurations(gemmad: Command, config_dir: Path)
         (("--model", "12b"), 2, "say how much to plan with: --gpu-memory 24GiB"),
         (("--model", "12b", "--gpu-memory", "lots"), 2, "--gpu-memory: 'lots' is not a size"),
         (("--gpu-memory", "24GiB"), 78, "no model is set: give a published size (--model 12b)"),
-        (("--gpu-memory", "24GiB", "--model", "13b"), 78, "13b is neither a folder nor one of 270m, 1b, 4b, 12b, 27b"),
+        (("--gpu-memory", "24GiB", "--model", "13b"), 78, "13b is neither a folder, nor pulled, nor one of 270m, 1b"),
         (("--gpu-memory", "24GiB", "--model", "/"), 78, "/config.json is missing"),
         (("--gpu-memory", "24GiB", "--model", "1b", "--context", "99999"), 78, "the model was trained for 32768"),
         (("--gpu-memory", "24GiB", "--model", "1b", "--sequences", "0"), 78, "engine.max_sequences"),

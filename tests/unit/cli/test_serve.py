@@ -6,11 +6,12 @@ from tests.unit.cli.conftest import Command
 
 
 def test_without_a_model(gemmad: Command, config_dir: Path) -> None:
-    """Without a model the command leaves with 78 and names the two ways to have one."""
+    """Without a model the command leaves with 78 and names the ways to have one."""
     said = gemmad("serve")
     assert said.exit_code == 78
     assert "gemmad serve --demo" in said.stderr
-    assert "gemmad serve --model /path" in said.stderr
+    assert "gemmad pull google/" in said.stderr
+    assert "gemmad serve --model google/" in said.stderr
     assert str(config_dir / "gemmad.toml") in said.stderr
 
 

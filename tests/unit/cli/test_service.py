@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gemmad.cli.service import status_code
 from gemmad.cli.service_files import (
     hidden_from_the_system,
     own_command,
@@ -93,3 +94,20 @@ def test_the_system_refuses_a_home_folder(gemmad: Command) -> None:
     said = gemmad("service", "install")
     assert said.exit_code == 2
     assert "--user" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("load", "active", "code"),
+    [
+        ("loaded", "active", 0),
+        ("loaded", "reloading", 0),
+        ("loaded", "inactive", 3),
+        ("loaded", "failed", 3),
+        ("loaded", "activating", 3),
+        ("not-found", "inactive", 4),
+    ],
+)
+def test_the_status_of_the_service(load: str, active: str, code: int) -> None:
+    """With --json the exit status is the one of `systemctl status`; without any word of systemd there is no unit."""
+    assert status_code({"LoadState": load, "ActiveState": active}) == code
+    assert status_code({}) == 4

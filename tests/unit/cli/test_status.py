@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from gemmad.api.overview import Configuration, PendingSetting, Reload
+from gemmad.api.services import Trouble
 from gemmad.cli.control import ControlError, ask, sockets
 from gemmad.cli.exits import EXIT_FAILED, EXIT_NO_ACCESS, EXIT_NOT_RUNNING, EXIT_USAGE
 from gemmad.cli.status import EXIT_DEGRADED, EXIT_SERVING
@@ -51,6 +52,17 @@ def test_serving(gemmad: Command, control: PlayedSocket) -> None:
         "gpu1    ready  1m 2s     1  4712  12+2/16  50%     25%          3  70.00 GiB  3.00 GiB",
     ]
     assert control.asked == ["GET /status"]
+
+
+def test_without_a_model(gemmad: Command, control: PlayedSocket) -> None:
+    """Why there is no model, and what mends it, stands before all else, and the command leaves with 1."""
+    trouble = Trouble("a/b is not here", "`gemmad pull a/b`")
+    control.overviews = [overview(state="no_model", models=("a/b", "b"), max_context=None, trouble=trouble)]
+    said = gemmad("status")
+    assert said.exit_code == 1
+    lines = said.stdout.splitlines()
+    assert lines[0].startswith("gemmad 1.2.3 is without a model, pid 123")
+    assert lines[3:5] == ["model    a/b is not here", "         to mend it: `gemmad pull a/b`"]
 
 
 def test_degraded(gemmad: Command, control: PlayedSocket) -> None:
