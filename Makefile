@@ -13,9 +13,11 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+CLIENTS := .venv-clients
+SUITE := tests/clients_suite
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-daemon test chaos gpu soak lint format types contracts check docs pins clean distclean
+.PHONY: help setup run bench bench-daemon test chaos clients gpu soak lint format types contracts check docs pins deb clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +38,10 @@ test: $(STAMP) ## run the tests
 
 chaos: $(STAMP) ## kill, stop and renew workers under load for a minute: no answer may change
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(ARGS)
+
+clients: $(STAMP) $(CLIENTS)/.set-up ## try real clients on the bundled model: SDKs of Python and Node, LangChain, Codex and more
+	$(CLIENTS)/current/bin/python -m pytest -c $(SUITE)/clients.ini $(SUITE)/current $(ARGS)
+	$(CLIENTS)/held_back/bin/python -m pytest -c $(SUITE)/clients.ini $(SUITE)/held_back $(ARGS)
 
 gpu: $(STAMP) ## run the tests of kernels and engine on the GPU that is there
 	$(BIN)/python -m pytest tests/gpu tests/kernels
@@ -66,16 +72,30 @@ docs: $(STAMP) ## write the pages that are made from the code
 pins: $(STAMP) ## write constraints.txt from what .venv has
 	$(BIN)/python tools/pins.py > constraints.new
 	mv constraints.new constraints.txt
+	$(BIN)/python tools/pins.py --locks
+
+deb: $(STAMP) ## build dist/gemmad_*.deb, for the Python that Debian has here; ARGS adds flags
+	$(BIN)/python packaging/deb/build.py $(ARGS)
+	@! command -v lintian >/dev/null || lintian --allow-root --fail-on error dist/gemmad_*.deb
 
 clean: ## remove what the commands made, but for .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find gemmad tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv too
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(CLIENTS) $(SUITE)/node/node_modules
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gemmad needs Python 3.11 or newer: make PYTHON=/path/to/python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Each environment has what can live together: some clients want an older OpenAI SDK, aider a version of everything.
+$(CLIENTS)/.set-up: $(wildcard $(SUITE)/requirements-*.txt) $(SUITE)/node/package.json
+	for each in current held_back aider; do \
+	  $(PYTHON) -m venv $(CLIENTS)/$$each && $(CLIENTS)/$$each/bin/python -m pip install -q --disable-pip-version-check \
+	    --no-deps -r $(SUITE)/requirements-$$each.txt || exit 1; \
+	done
+	cd $(SUITE)/node && npm install --no-package-lock --ignore-scripts --no-audit --no-fund
 	@touch $@
