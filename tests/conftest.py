@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.leaks import LeakWatch, shared_memory
 
 # A loaded machine is slow, not wrong: examples have no time limit of their own, the test has (pytest's timeout).
-settings.register_profile("gemmad", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("gemmad")
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", _PATIENT, max_examples=40)
+settings.register_profile("thorough", _PATIENT, max_examples=400)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 _shared_memory_before: set[str] = set()
 

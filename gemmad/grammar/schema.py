@@ -219,7 +219,7 @@ _OPENING = frozenset(("additionalProperties", "patternProperties", "anyOf", "one
 def _lists_all(schema: dict[str, Any]) -> bool:
     """Whether nothing speaks for properties beside those that are listed."""
     listed = schema.get("properties")
-    if not listed or _OPENING & schema.keys():
+    if listed is None or _OPENING & schema.keys():
         return False
     required: set[str] = set(schema.get("required", ()))
     fewest: int = schema.get("minProperties", 0)

@@ -58,10 +58,10 @@ class DaemonProcess:
         """Return once it listens; fail if it ends before."""
         self.wait_until(lambda: self.address_file.exists() and bool(self.url))
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Return once it serves; fail if it ends before."""
         self.wait_listening()
-        self.wait_until(lambda: self.get("/health")[0] == http.client.OK)
+        self.wait_until(lambda: self.get("/health")[0] == http.client.OK, seconds=seconds)
 
     def wait_until(self, condition: Any, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Poll, with a deadline, while the daemon lives."""

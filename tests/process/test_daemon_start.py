@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -11,12 +10,10 @@ from pathlib import Path
 import pytest
 from openai import APIStatusError
 
-import gemmad.demo
 from gemmad.supervisor.gpus import find_gpus
 from tests.fakes.worker import Behaviour, Faults
 from tests.process.daemon import MODEL, DaemonProcess, start_fake
 
-CHECKPOINT = Path(gemmad.demo.__file__).parent / "checkpoint"
 EXIT_TRY_AGAIN = 75
 EXIT_CONFIG = 78
 
@@ -61,38 +58,6 @@ def test_a_port_in_use(tmp_path: Path) -> None:
             assert f"port {port} on 127.0.0.1 is in use" in daemon.log
             assert "Traceback" not in daemon.log
             assert not daemon.address_file.exists()
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "words"),
-    [
-        (None, None, "no such folder"),
-        ("config.json", None, "config.json"),
-        ("config.json", "{", "not JSON"),
-        ("config.json", '{"model_type": "llama"}', "model_type is 'llama'"),
-        ("tokenizer.json", None, "tokenizer.json: missing"),
-        ("tokenizer.json", "{}", "tokenizer.json"),
-        ("chat_template.jinja", "{% if %}", "chat_template.jinja"),
-        ("preprocessor_config.json", '{"do_resize": false}', None),
-        ("model.safetensors", None, "no weights"),
-    ],
-)
-def test_a_broken_checkpoint(tmp_path: Path, file: str | None, content: str | None, words: str | None) -> None:
-    """A checkpoint that is missing or broken is said with the file's name and exit code 78, and leaves nothing."""
-    folder = tmp_path / "model"
-    if file is not None:
-        shutil.copytree(CHECKPOINT, folder)
-        (folder / file).unlink()
-        if file == "preprocessor_config.json":
-            (folder / "processor_config.json").unlink()
-        if content is not None:
-            (folder / file).write_text(content)
-    with serve(tmp_path, "--model", str(folder)) as daemon:
-        assert daemon.wait() == EXIT_CONFIG
-        assert str(folder) in daemon.log
-        assert (words or str(file)) in daemon.log
-        assert "Traceback" not in daemon.log
-        assert not daemon.address_file.exists()
 
 
 def test_a_worker_that_cannot_use_the_checkpoint(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_cpu_worker_tells_where_its_memory_went() -> None:
     finally:
         worker.close()
     rows: dict[str, MemoryRow] = {row.name: row for row in ready.memory}
-    assert list(rows) == ["weights", "kv full", "kv sliding", "vision", "workspace", "process"]
+    assert list(rows) == ["weights", "kv full", "kv sliding", "vision", "steering", "workspace", "process"]
     weights = read_shape(CHECKPOINT).weight_bytes(4)
     assert rows["weights"] == MemoryRow("weights", weights, weights)
     pages = rows["kv full"].planned_bytes + rows["kv sliding"].planned_bytes

@@ -16,16 +16,20 @@ from gemmad.engine.flat import MOST_BANNED_IDS, sliding_ring
 from gemmad.engine.graphs import buckets
 from gemmad.engine.memory import allocate_pools, shape_of
 from gemmad.engine.pages import PagePool
+from gemmad.engine.recording import RepeatRecorder
 from gemmad.engine.scheduler import Limits, Scheduler
 from gemmad.engine.sequence import new_sequence
 from gemmad.engine.staging import Layout
+from gemmad.engine.steering import Steering
 from gemmad.generation import Prompt, SamplingParams
+from gemmad.kernels.ops import REFERENCE
 from gemmad.models.config import read_config
+from gemmad.models.gemma3 import Gemma3
 from gemmad.models.weights import random_weights
 from gemmad.planning.budget import step_sizes
 from gemmad.planning.pages import PagePlan, PageRules, sequences_that_fit, split_pages
 from gemmad.planning.shape import PUBLISHED, published_shape, read_shape
-from gemmad.planning.step import graph_counts, input_bytes
+from gemmad.planning.step import graph_counts, input_bytes, ladder, steered_ladder, steering_bytes
 from tests.unit.planning.settings import gpu
 
 CPU = torch.device("cpu")
@@ -126,7 +130,9 @@ def test_as_many_graphs_as_are_planned(sequences: int, tokens: int) -> None:
     """The planner's ladder is the runner's."""
     sizes = step_sizes(published_shape("1b"), gpu(max_sequences=sequences, max_step_tokens=tokens))
     recorded = buckets(sequences, sizes.tokens, gathers=sizes.attention != "triton")
-    assert graph_counts(sizes) == (len(recorded), sum(bucket.decode for bucket in recorded))
+    heads = len(ladder(1, sequences)) + len(steered_ladder(sequences))
+    assert graph_counts(sizes) == (len(recorded), heads)
+    assert heads == sum(bucket.decode for bucket in recorded)
 
 
 @pytest.mark.parametrize(("sequences", "tokens", "context"), [(1, 16, 64), (64, 2048, 131_072), (24, 300, 4000)])
@@ -142,6 +148,18 @@ def test_inputs_fit_their_row(sequences: int, tokens: int, context: int) -> None
     taken = max(layout.nbytes for layout in layouts) + sequences * (8 + shape.hidden_size * sizes.itemsize)
     assert MOST_BANNED_IDS == 8
     assert taken <= input_bytes(shape, sizes) <= taken * 1.2 + 4096
+
+
+@pytest.mark.parametrize("sequences", [1, 24])
+def test_steering_takes_what_is_planned(sequences: int) -> None:
+    """To the byte."""
+    config = read_config(CHECKPOINT)
+    weights = random_weights(config, device=CPU, dtype=torch.float32)
+    pools = allocate_pools(config.text, PagePlan(1, 1, 1, 1), page_tokens=1, device=CPU, dtype=torch.float32)
+    model = Gemma3(config.text, weights, pools, REFERENCE)
+    steering = Steering(model, REFERENCE, max_sequences=sequences, recorder=RepeatRecorder())
+    shape = read_shape(CHECKPOINT)
+    assert steering.nbytes == steering_bytes(shape, step_sizes(shape, gpu(max_sequences=sequences)))
 
 
 def test_a_page_costs_what_its_layers_hold() -> None:

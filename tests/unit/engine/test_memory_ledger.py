@@ -77,12 +77,13 @@ def test_the_allocators_cap() -> None:
 
 def test_every_byte_that_was_taken_is_on_a_row() -> None:
     """Measured rows sum up to what the allocator has reserved and what the driver holds outside of it."""
-    weights, full, sliding, table = 5 * MIB, 40 * MIB, 24 * MIB, 2 * MIB
-    tensors = weights + full + sliding + table + 70 * MIB
+    weights, full, sliding, table, steering = 5 * MIB, 40 * MIB, 24 * MIB, 2 * MIB, 3 * MIB
+    tensors = weights + full + sliding + table + steering + 70 * MIB
     recorded = reading(outside=CONTEXT + 60 * MIB, reserved=tensors + 90 * MIB, tensors=tensors)
     served = reading(outside=CONTEXT + 61 * MIB, reserved=tensors + 96 * MIB, tensors=tensors)
     book = ledger(reading(), recorded, served)
-    for name, nbytes in (("weights", weights), ("kv full", full), ("kv sliding", sliding), ("vision", table)):
+    known = {"weights": weights, "kv full": full, "kv sliding": sliding, "vision": table, "steering": steering}
+    for name, nbytes in known.items():
         book.note(name, nbytes)
     book.note_recorded()
     rows = book.measure()
@@ -92,6 +93,7 @@ def test_every_byte_that_was_taken_is_on_a_row() -> None:
         "kv full": full,
         "kv sliding": sliding,
         "vision": table + 6 * MIB,
+        "steering": steering,
         "inputs": 70 * MIB,
         "gathered": 0,
         "workspace": 90 * MIB,
@@ -126,7 +128,7 @@ def test_a_context_beside_others_is_not_measured() -> None:
 def test_more_than_the_share_is_refused() -> None:
     """A worker that came out larger than its share says so row by row, and how large the reserve must be."""
     book = ledger(reading(), reading(reserved=22 * GIB, tensors=GIB))
-    for name in ("weights", "kv full", "kv sliding"):
+    for name in ("weights", "kv full", "kv sliding", "steering"):
         book.note(name, 0)
     with pytest.raises(MemoryPlanError) as caught:
         book.measure()
@@ -147,6 +149,7 @@ def test_on_a_cpu() -> None:
         "kv full": 60 * MIB,
         "kv sliding": None,
         "vision": None,
+        "steering": None,
         "workspace": None,
         "process": 2 * GIB - 300 * MIB,
     }

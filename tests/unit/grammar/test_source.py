@@ -51,6 +51,7 @@ def test_properties_come_in_the_schemas_order_and_others_only_where_the_client_l
     assert holds(schema({**PERSON, "patternProperties": {"^m": {}}}), more)
     assert holds(schema({"allOf": [PERSON, {"type": "object", "properties": {"more": {"type": "integer"}}}]}), more)
     assert holds(schema({"type": "object"}), more)
+    assert not holds(schema({"type": "object", "properties": {}}), more)
 
 
 @pytest.mark.parametrize(
