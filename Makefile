@@ -6,7 +6,7 @@
 #   SECONDS=3600 make chaos           a longer one
 
 PYTHON ?= python3
-JOBS ?= 2
+JOBS ?= 3
 SECONDS ?= 60
 ARGS ?=
 

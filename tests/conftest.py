@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,9 @@ _shared_memory_before: set[str] = set()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """What a shell runs in the background has SIGINT ignored, and so would all that is begun here."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "leaky(reason): leaves something behind that is not ours to close")
 
 
