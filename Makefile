@@ -42,6 +42,7 @@ chaos: $(STAMP) ## kill, stop and renew workers under load for a minute: no answ
 clients: $(STAMP) $(CLIENTS)/.set-up ## try real clients on the bundled model: SDKs of Python and Node, LangChain, Codex and more
 	$(CLIENTS)/current/bin/python -m pytest -c $(SUITE)/clients.ini $(SUITE)/current $(ARGS)
 	$(CLIENTS)/held_back/bin/python -m pytest -c $(SUITE)/clients.ini $(SUITE)/held_back $(ARGS)
+	$(CLIENTS)/fuzz/bin/python -m pytest -c $(SUITE)/clients.ini $(SUITE)/fuzz $(ARGS)
 
 gpu: $(STAMP) ## run the tests of kernels and engine on the GPU that is there
 	$(BIN)/python -m pytest tests/gpu tests/kernels
@@ -93,7 +94,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 # Each environment has what can live together: some clients want an older OpenAI SDK, aider a version of everything.
 $(CLIENTS)/.set-up: $(wildcard $(SUITE)/requirements-*.txt) $(SUITE)/node/package.json
-	for each in current held_back aider; do \
+	for each in current held_back aider fuzz; do \
 	  $(PYTHON) -m venv $(CLIENTS)/$$each && $(CLIENTS)/$$each/bin/python -m pip install -q --disable-pip-version-check \
 	    --no-deps -r $(SUITE)/requirements-$$each.txt || exit 1; \
 	done
