@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gemmad.errors import ContextLengthError, InvalidRequestError
+from gemmad.errors import InvalidRequestError
 from gemmad.generation import ImageSpan, Prompt
 from gemmad.text.checkpoint import ImageTokens, TextModel
 from gemmad.text.control import Disguise
@@ -140,12 +140,7 @@ def _encode(model: TextModel, pieces: Iterator[str | int | ImageTokens]) -> tupl
 
 
 def _encode_runs(model: TextModel, runs: Sequence[str]) -> list[list[int]]:
-    chars = sum(map(len, runs))
-    if model.longest_token_chars is not None and chars > model.context_length * model.longest_token_chars:
-        at_least = -(-chars // model.longest_token_chars)
-        raise ContextLengthError(
-            f"This model's context length is {model.context_length} tokens. The messages have at least {at_least}."
-        )
+    model.require_fitting(sum(map(len, runs)), what="The messages have", param="messages")
     encoded = model.encode_plain(runs)
     forbidden = set(model.control.ids.values()) - {model.unknown_id}
     if not all(forbidden.isdisjoint(ids) for ids in encoded):

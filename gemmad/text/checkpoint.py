@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 from tokenizers import AddedToken, Tokenizer
 
-from gemmad.errors import CheckpointError, InvalidRequestError
+from gemmad.errors import CheckpointError, ContextLengthError, InvalidRequestError
 from gemmad.text.control import ControlTokens
 from gemmad.text.detokenizer import TokenTexts
 from gemmad.text.files import (
@@ -116,6 +116,17 @@ class TextModel:
             longest_token_chars=_measure_longest_token(lookup.tokenizer, vocabulary),
             tokenizer=lookup.tokenizer,
         )
+
+    def require_fitting(self, characters: int, *, what: str, param: str) -> None:
+        """Raises ContextLengthError if a text of so many characters is longer than the context however it is cut into
+        tokens; `what` is how the text is called."""
+        longest = self.longest_token_chars
+        if longest is not None and characters > self.context_length * longest:
+            raise ContextLengthError(
+                f"This model's context length is {self.context_length} tokens. {what} at least"
+                f" {-(-characters // longest)}.",
+                param=param,
+            )
 
     def encode_plain(self, runs: Sequence[str]) -> list[list[int]]:
         """Ids of texts in which nothing is a control token. Lets other threads run meanwhile."""

@@ -5,7 +5,6 @@ For clients that lay out their prompts themselves. In a conversation nobody can 
 
 from __future__ import annotations
 
-from gemmad.errors import ContextLengthError
 from gemmad.generation import Prompt
 from gemmad.text.checkpoint import TextModel
 from gemmad.text.turns import check_text
@@ -18,7 +17,7 @@ def encode_text(model: TextModel, text: str, *, param: str, begin: bool = True) 
     is so long that no counting is needed.
     """
     check_text(text, param)
-    _check_length(model, text, param)
+    model.require_fitting(len(text), what="The text has", param=param)
     pieces = model.control.split(text)
     runs = iter(model.encode_plain([piece for piece in pieces[::2] if piece]))
     token_ids: list[int] = []
@@ -30,13 +29,3 @@ def encode_text(model: TextModel, text: str, *, param: str, begin: bool = True) 
     if begin and token_ids[:1] != [model.bos_id]:
         token_ids.insert(0, model.bos_id)
     return Prompt(tuple(token_ids))
-
-
-def _check_length(model: TextModel, text: str, param: str) -> None:
-    longest = model.longest_token_chars
-    if longest is not None and len(text) > model.context_length * longest:
-        raise ContextLengthError(
-            f"This model's context length is {model.context_length} tokens. The text has at least"
-            f" {-(-len(text) // longest)}.",
-            param=param,
-        )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from gemmad.errors import ContextLengthError, InvalidRequestError
+from gemmad.errors import InvalidRequestError
 from gemmad.generation import ImageSpan, Prompt
 from gemmad.text.chat import encode_chat
 from gemmad.text.checkpoint import TextModel
@@ -69,13 +69,7 @@ def _require_sane(model: TextModel, words: Words, param: str) -> None:
             characters += len(part.text)
         elif model.image_tokens is None:
             raise InvalidRequestError("This model takes no images.", param=param)
-    longest = model.longest_token_chars
-    if longest is not None and characters > model.context_length * longest:
-        raise ContextLengthError(
-            f"This model's context length is {model.context_length} tokens. This alone has at least "
-            f"{-(-characters // longest)}.",
-            param=param,
-        )
+    model.require_fitting(characters, what="This alone has", param=param)
 
 
 def _runs(words: Words) -> list[str]:
