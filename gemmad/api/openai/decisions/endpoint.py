@@ -27,6 +27,7 @@ from gemmad.api.openai.decisions.evidence import Pictures, conversation
 from gemmad.api.openai.decisions.plan import Plan, make_plan
 from gemmad.api.openai.decisions.questions import Worded, answer, word
 from gemmad.api.openai.decisions.schema import DecisionRequest, parse_decision
+from gemmad.api.openai.usage import UsageBody
 from gemmad.api.record import Record, record_of
 from gemmad.api.services import Served, Services
 from gemmad.errors import InvalidRequestError
@@ -76,7 +77,7 @@ class Decisions:
             close_all(pixels)
             self._note_end(asking, record, error)
         answers = map(answer, request.questions, plan.probabilities(told))
-        return wire.Decision(record.model or request.model, tuple(answers), wire.UsageBody.of(asking.usage))
+        return wire.Decision(record.model or request.model, tuple(answers), UsageBody.of(asking.usage))
 
     def _note_end(self, asking: Asking, record: Record, error: str | None) -> None:
         """For the log line and the metrics, once a worker was asked."""

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from gemmad.generation import Usage
+from gemmad.api.openai.usage import UsageBody
 
 
 class Predicate(Struct, frozen=True, kw_only=True):
@@ -54,40 +54,6 @@ class Score(Struct, frozen=True, kw_only=True):
 
 
 Answer = Predicate | Choice | Score
-
-
-class InputTokensDetails(Struct, frozen=True):
-    """`cached_tokens` were not computed again. Writing a cache is no business of the client's here: always 0."""
-
-    cached_tokens: int
-    cache_write_tokens: int = 0
-
-
-class OutputTokensDetails(Struct, frozen=True):
-    """There are none."""
-
-    reasoning_tokens: int = 0
-
-
-class UsageBody(Struct, frozen=True):
-    """Sums over all that was computed for the questions."""
-
-    input_tokens: int
-    input_tokens_details: InputTokensDetails
-    output_tokens: int
-    output_tokens_details: OutputTokensDetails
-    total_tokens: int
-
-    @classmethod
-    def of(cls, usage: Usage) -> UsageBody:
-        """From our own."""
-        return cls(
-            usage.prompt_tokens,
-            InputTokensDetails(usage.cached_tokens),
-            usage.completion_tokens,
-            OutputTokensDetails(),
-            usage.prompt_tokens + usage.completion_tokens,
-        )
 
 
 class Decision(Struct, frozen=True):

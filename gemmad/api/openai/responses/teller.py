@@ -20,6 +20,7 @@ from gemmad.api.errors import answer
 from gemmad.api.openai.responses import wire
 from gemmad.api.openai.responses.items import FunctionCall, LikelyLogprob, Logprob, Message, OutputText, Status, new_id
 from gemmad.api.openai.responses.tools import Called
+from gemmad.api.openai.usage import UsageBody
 from gemmad.api.pieces import CallDelta, Ending, LikelyToken, Piece, SaidToken
 from gemmad.api.whole import is_object
 from gemmad.errors import BusyError, InvalidRequestError
@@ -93,7 +94,7 @@ class Teller:
 
     def end(self, usage: Usage) -> list[wire.Event]:
         """The reply has finished."""
-        told = wire.UsageBody.of(usage)
+        told = UsageBody.of(usage)
         if self._finish == "length":
             self._settle("incomplete", incomplete_details=wire.IncompleteDetails(), usage=told)
             return [wire.Incomplete(self._next(), self.response)]

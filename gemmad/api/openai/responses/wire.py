@@ -8,47 +8,13 @@ import msgspec
 from msgspec import Struct, field
 
 from gemmad.api.openai.responses.items import FunctionCall, Item, Logprob, Message, OutputText
-from gemmad.generation import Usage
+from gemmad.api.openai.usage import UsageBody
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 ErrorCode = Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
 OutputItem = Message | FunctionCall
 
 _encoder = msgspec.json.Encoder()
-
-
-class InputDetails(Struct, frozen=True):
-    """How much of the prompt was not computed again; OpenAI bills what it writes to its cache."""
-
-    cached_tokens: int
-    cache_write_tokens: int = 0
-
-
-class OutputDetails(Struct, frozen=True):
-    """The model does not reason aside."""
-
-    reasoning_tokens: int = 0
-
-
-class UsageBody(Struct, frozen=True):
-    """Token counts."""
-
-    input_tokens: int
-    input_tokens_details: InputDetails
-    output_tokens: int
-    output_tokens_details: OutputDetails
-    total_tokens: int
-
-    @classmethod
-    def of(cls, usage: Usage) -> UsageBody:
-        """From our own."""
-        return cls(
-            usage.prompt_tokens,
-            InputDetails(usage.cached_tokens),
-            usage.completion_tokens,
-            OutputDetails(),
-            usage.prompt_tokens + usage.completion_tokens,
-        )
 
 
 class IncompleteDetails(Struct, frozen=True):
