@@ -6,9 +6,6 @@ process; the daemon then starts another.
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
@@ -18,22 +15,15 @@ from gemmad.grammar.check import check, write
 from gemmad.grammar.vocabulary import Vocabulary
 from gemmad.grammar.wire import Begin, Done, Idle, Job, Refused, ToGrammar
 from gemmad.media.confine import AddressSpace, confine_process
+from gemmad.media.program import run_program
 from gemmad.protocol.channel import BlockingChannel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m gemmad.grammar --fd N`: serve the socket that descriptor N is. The exit status."""
-    parser = argparse.ArgumentParser(prog="gemmad.grammar", description="Compiles grammars for gemmad.")
-    parser.add_argument("--fd", type=int, required=True, help="the socket to the daemon")
-    options = parser.parse_args(argv)
-    faulthandler.enable()
-    channel: BlockingChannel[Begin | Job] = BlockingChannel(socket.socket(fileno=options.fd), ToGrammar)
-    try:
-        return _serve(channel)
-    except (BrokenPipeError, ConnectionResetError):  # the daemon is gone
-        return 0
-    finally:
-        channel.close()
+    return run_program(
+        argv, prog="gemmad.grammar", description="Compiles grammars for gemmad.", union=ToGrammar, serve=_serve
+    )
 
 
 def _serve(channel: BlockingChannel[Begin | Job]) -> int:

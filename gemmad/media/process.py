@@ -6,10 +6,7 @@ starts another. httpx is imported with the first URL that wants it.
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import os
-import socket
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
@@ -20,6 +17,7 @@ from gemmad.errors import InvalidRequestError, ProtocolError
 from gemmad.media.confine import AddressSpace, confine_process
 from gemmad.media.decode import decode
 from gemmad.media.pixels import digest_of, seal
+from gemmad.media.program import run_program
 from gemmad.media.spec import ImageSpec
 from gemmad.media.urls import decode_data_url, require_bytes, scheme_of
 from gemmad.media.wire import Begin, Done, Idle, Job, Refused, ToMedia
@@ -34,17 +32,7 @@ FETCH_SHARE = 0.9
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m gemmad.media --fd N`: serve the socket that descriptor N is. The exit status."""
-    parser = argparse.ArgumentParser(prog="gemmad.media", description="Decodes images for gemmad.")
-    parser.add_argument("--fd", type=int, required=True, help="the socket to the daemon")
-    options = parser.parse_args(argv)
-    faulthandler.enable()
-    channel: BlockingChannel[Begin | Job] = BlockingChannel(socket.socket(fileno=options.fd), ToMedia)
-    try:
-        return _serve(channel)
-    except (BrokenPipeError, ConnectionResetError):  # the daemon is gone
-        return 0
-    finally:
-        channel.close()
+    return run_program(argv, prog="gemmad.media", description="Decodes images for gemmad.", union=ToMedia, serve=_serve)
 
 
 def _serve(channel: BlockingChannel[Begin | Job]) -> int:
