@@ -17,7 +17,7 @@ CLIENTS := .venv-clients
 SUITE := tests/clients_suite
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-daemon test chaos clients gpu soak lint format types contracts check docs pins deb clean distclean
+.PHONY: help setup run bench bench-daemon test chaos clients gpu soak lint format types contracts check docs assets screenshots pins deb clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,13 @@ check: lint types contracts test ## all of lint, types, contracts, test and then
 
 docs: $(STAMP) ## write the pages that are made from the code
 	$(BIN)/python tools/write_docs.py
+
+assets: $(STAMP) ## fetch what the pages use of others through npm, and put it into the package
+	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund
+	$(BIN)/python tools/vendor_assets.py
+
+screenshots: $(STAMP) ## take the pictures of both pages for the docs anew; needs chromium and five minutes
+	GEMMAD_SCREENSHOTS=1 $(BIN)/python -m pytest tests/browser/test_screenshots.py
 
 pins: $(STAMP) ## write constraints.txt from what .venv has
 	$(BIN)/python tools/pins.py > constraints.new

@@ -107,6 +107,13 @@ AttentionBackend = Literal["auto", "triton", "torch", "flash"]
 """Who computes the attention of long prompts on a GPU."""
 
 
+WeightFormat = Literal["auto", "bf16", "fp8", "int8", "int4"]
+"""What matrices are kept in; bf16 is `dtype`, whatever that is. auto: what the checkpoint has if it is coded, else the
+first of these that fits, fp8 only where the device multiplies it."""
+KVFormat = Literal["auto", "bf16", "fp8", "int8"]
+"""What keys and values are kept in; bf16 is `dtype`."""
+
+
 def usual_page_tokens(device: str) -> int:
     """Tokens in a page where nobody says how many: on a GPU as many keys as its kernels take in one turn."""
     return 64 if device.startswith("cuda") else 16
@@ -135,6 +142,10 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     attention: AttentionBackend = "auto"
     prefix_cache: bool = True
     """Whether pages of tokens that an earlier request had in common are used again."""
+    weights: WeightFormat = "auto"
+    kv: KVFormat = "bf16"
+    coded_copies: str | None = None
+    """Folder for copies of weights that were coded at load; None keeps none."""
 
 
 class Capacity(Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ _TALKATIVE = (
 )
 """Their INFO and DEBUG name URLs that clients sent, or wake the very file watcher they report on."""
 
-_WITHHELD = frozenset({"prompt", "messages", "content", "token_ids", "image", "pixels", "api_key", "authorization"})
+WITHHELD = frozenset({"prompt", "messages", "content", "token_ids", "image", "pixels", "api_key", "authorization"})
 """Fields that no log line shows, whoever passes them."""
 
 
@@ -59,7 +59,7 @@ def configure(level: str, format: str, *, stream: TextIO | None = None, env: Map
     colours = is_terminal and not environment.get("NO_COLOR")
     handler = logging.StreamHandler(out)
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_COMMON,
+        foreign_pre_chain=[structlog.contextvars.merge_contextvars, *_COMMON],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             *(_text_renderer(colours) if as_text else _json_renderer()),
@@ -81,8 +81,20 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(_LEVELS[level])
 
 
+def bind_request(**fields: str) -> None:
+    """Every line that is logged in this task from now on, and in those that it begins, has these fields, and no others
+    that were bound before. A field that a line has itself stays."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+def bound_fields() -> dict[str, str]:
+    """What is bound here, for lines that are logged elsewhere on its behalf."""
+    return dict(structlog.contextvars.get_contextvars())
+
+
 def _withhold(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in _WITHHELD & event.keys():
+    for name in WITHHELD & event.keys():
         event[name] = "(withheld)"
     return event
 

@@ -65,7 +65,13 @@ class Admission:
             for request in requests:
                 close_all(request.pixels)
             raise
-        return Reply(choices, speakers, on_gap=self._services.metrics.inter_token.observe, clock=self._services.clock)
+        return Reply(
+            choices,
+            speakers,
+            on_gap=self._services.metrics.inter_token.observe,
+            on_first=lambda now: self._services.watched.first_token(now - record.began),
+            clock=self._services.clock,
+        )
 
     async def count(self, ask: Ask) -> int:
         """Tokens of its prompt. Images are not looked at: each has as many as any other."""
@@ -83,6 +89,8 @@ class Admission:
         """For the log line and the metrics; `error` is the code that the client was told."""
         metrics = self._services.metrics
         usage = reply.usage
+        for journey in reply.journeys:
+            record.note_journey(journey)
         record.completion_tokens, record.cached_tokens = usage.completion_tokens, usage.cached_tokens
         record.error = error
         if reply.first_token_at is not None:
@@ -100,13 +108,16 @@ class Admission:
         ask.check()
         served = self._services.ready()
         record.images = len(_images(ask)) or None
-        pixels = await self._pixels(served, ask)
+        record.choices = ask.n if ask.n > 1 else None
+        pixels = await self._pixels(served, ask, record)
         try:
-            prompt = await self._encode(served.text, ask, digests=[one.digest for one in pixels])
+            with record.phase("tokenise"):
+                prompt = await self._encode(served.text, ask, digests=[one.digest for one in pixels])
             record.prompt_tokens = (record.prompt_tokens or 0) + len(prompt.token_ids)
+            record.sampling = await self._sampling(ask, served.text, prompt, record)
             request = Request(
                 prompt=prompt,
-                sampling=await self._sampling(ask, served.text, prompt),
+                sampling=record.sampling,
                 pixels=pixels,
                 request_id=record.request_id,
                 key=key,
@@ -117,13 +128,14 @@ class Admission:
             raise
         return request, served.text
 
-    async def _pixels(self, served: Served, ask: Ask) -> tuple[Pixels, ...]:
+    async def _pixels(self, served: Served, ask: Ask, record: Record) -> tuple[Pixels, ...]:
         images = _images(ask)
         if not images:
             return ()
         if served.media is None:
             raise InvalidRequestError("This model takes no images.", param=images[0].param)
-        return await prepare_images(served.media, images)
+        with record.phase("media", images=len(images)):
+            return await prepare_images(served.media, images, record)
 
     async def _encode(self, text: TextModel, ask: Ask, *, digests: list[str]) -> Prompt:
         match ask.prompt:
@@ -138,11 +150,15 @@ class Admission:
                     check_vocabulary(token_id, text, param=param)
                 return Prompt(ids)
 
-    async def _sampling(self, ask: Ask, text: TextModel, prompt: Prompt) -> SamplingParams:
+    async def _sampling(self, ask: Ask, text: TextModel, prompt: Prompt, record: Record) -> SamplingParams:
         max_context = self._services.max_context() or text.context_length
         room = room_in_context(ask, prompt_tokens=len(prompt.token_ids), max_context=max_context)
         sampling = sampling_params(ask, section=self._services.sampling(), text=text, room=room)
-        return replace(sampling, grammar=await self._grammar(ask))
+        record.has_seed = ask.wishes.seed is not None
+        if ask.grammar is None and not _can_call(ask):
+            return sampling
+        with record.phase("grammar"):
+            return replace(sampling, grammar=await self._grammar(ask))
 
     async def _grammar(self, ask: Ask) -> str | None:
         spec, names, calls = ask.grammar, ask.names, _can_call(ask)

@@ -13,6 +13,7 @@ from gemmad.api.admission import Admission
 from gemmad.api.anthropic.messages import Messages
 from gemmad.api.auth import Auth
 from gemmad.api.cors import Cors
+from gemmad.api.dashboard.routes import Dashboard
 from gemmad.api.edge import Edge
 from gemmad.api.errors import handle
 from gemmad.api.health import Health
@@ -26,16 +27,18 @@ from gemmad.api.openai.models import Models
 from gemmad.api.openai.responses.endpoint import Responses
 from gemmad.api.openai.tokenize import Tokenizing
 from gemmad.api.openapi.document import OpenApi
+from gemmad.api.operator import Operator, RefusedError, handle_refusal
 from gemmad.api.services import Services
 from gemmad.errors import GemmadError
 
 
-def create_app(services: Services) -> Starlette:
-    """Routes, and what every answer has in common."""
+def create_app(services: Services, dashboard: Dashboard | None = None) -> Starlette:
+    """Routes, and what every answer has in common. Without a `dashboard` there is one that has nothing to operate."""
+    pages = dashboard if dashboard is not None else Dashboard(Operator(services))
     app = Starlette(
-        routes=_routes(services),
+        routes=[*_routes(services), *pages.routes()],
         middleware=_layers(services),
-        exception_handlers={HTTPException: _handle_http, GemmadError: handle},
+        exception_handlers={HTTPException: _handle_http, RefusedError: handle_refusal, GemmadError: handle},
     )
     app.router.redirect_slashes = False
     return app
@@ -45,10 +48,10 @@ def _layers(services: Services) -> list[Middleware]:
     """What a request goes through, from the outside in: what is not meant for us, or may not call, gets no further."""
     keyring, server = services.keyring, services.server
     return [
-        Middleware(Edge, clock=services.clock),
+        Middleware(Edge, clock=services.clock, tracer=services.tracer, devices=services.devices),
         Middleware(Hosts, section=server, exposed=services.exposed),
         Middleware(Cors, section=server, keyring=keyring),
-        Middleware(Auth, section=services.auth, keyring=keyring, clock=services.clock),
+        Middleware(Auth, section=services.auth, keyring=keyring, sessions=services.sessions, clock=services.clock),
     ]
 
 
@@ -59,7 +62,6 @@ def _routes(services: Services) -> list[Route]:
     responses = Responses(services, admission)
     messages, catalogue, ollama = Messages(services, admission), Catalogue(services), Chat(services, admission)
     return [
-        Route("/", health.overview),
         Route("/health", health.health),
         Route("/health/live", health.live),
         Route("/health/ready", health.health),

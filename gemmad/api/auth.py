@@ -3,6 +3,9 @@
 A key comes as `Authorization: Bearer KEY` (OpenAI's clients) or `x-api-key: KEY` (Anthropic's); one that is right is
 enough. It is read here, compared, and forgotten: what goes on from here is the name of its holder.
 
+Below `/dashboard/` the token of a session is as good as a key, and nowhere else; what either is good for there is
+decided by `dashboard.access`. The pages themselves are open: they hold no data.
+
 Plain ASGI, like the edge: a stream counts as under way until its last byte.
 """
 
@@ -16,6 +19,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gemmad.api.dashboard.sessions import Session, Sessions
 from gemmad.api.errors import handle
 from gemmad.config.keyring import Holder, Keyring
 from gemmad.config.schema import AuthSection
@@ -24,6 +28,7 @@ from gemmad.errors import GemmadError, MissingKeyError, TooManyAtOnceError, Unau
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/version"})
 """Answered without a key; `/health` then without details."""
+CHAT, ASSETS, DASHBOARD = "/chat", "/assets/", "/dashboard/"
 _BEARER = "bearer "
 
 
@@ -36,21 +41,24 @@ class Auth:
         *,
         keyring: Callable[[], Keyring],
         section: Callable[[], AuthSection],
+        sessions: Sessions,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._keyring = keyring
+        self._sessions = sessions
         self._section = section
         self._under_way = UnderWay(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
         keyring = self._keyring()
-        if scope["type"] != "http" or not keyring:
+        if scope["type"] != "http" or self._is_session(scope) or not keyring:
             await self._app(scope, receive, send)
             return
         try:
-            holder = _holder(keyring, Headers(scope=scope), needed=scope["path"] not in OPEN_PATHS)
+            headers = Headers(scope=scope)
+            holder = _holder(keyring, headers, needed=not is_open(scope["path"], headers))
             _note(scope, holder)
             counted = holder if scope["method"] == "POST" else None
             if counted is not None:
@@ -64,6 +72,17 @@ class Auth:
         finally:
             if counted is not None:
                 self._under_way.end(counted, began=began)
+
+    def _is_session(self, scope: Scope) -> bool:
+        """Whether it is one's of the dashboard, which is then noted."""
+        if not scope["path"].startswith(DASHBOARD):
+            return False
+        for token in keys_sent(Headers(scope=scope)):
+            if (session := self._sessions.find(token)) is not None:
+                scope["state"]["session"] = session
+                scope["state"]["record"].key = f"session {session.name}"
+                return True
+        return False
 
 
 class UnderWay:
@@ -99,6 +118,24 @@ def holder_of(request: Request) -> Holder | None:
     return holder
 
 
+def session_of(request: Request) -> Session | None:
+    """The session of the dashboard whose token the request came with."""
+    session: Session | None = request.scope.get("state", {}).get("session")
+    return session
+
+
+def is_open(path: str, headers: Headers) -> bool:
+    """Whether it is answered without a key: the daemon's health, and pages with all that they are made of."""
+    if path == "/":
+        return wants_page(headers)
+    return path in OPEN_PATHS or path == CHAT or path.startswith(ASSETS)
+
+
+def wants_page(headers: Headers) -> bool:
+    """Whether a browser asks, for somebody to look at the answer."""
+    return "text/html" in headers.get("accept", "").lower()
+
+
 async def refuse(error: GemmadError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with an error instead of serving."""
     response = await handle(Request(scope), error)
@@ -106,7 +143,7 @@ async def refuse(error: GemmadError, scope: Scope, receive: Receive, send: Send)
 
 
 def _holder(keyring: Keyring, headers: Headers, *, needed: bool) -> Holder | None:
-    keys = list(_keys(headers))
+    keys = list(keys_sent(headers))
     holders = [holder for holder in map(keyring.find, keys) if holder is not None]
     if holders:
         return holders[0]
@@ -115,7 +152,8 @@ def _holder(keyring: Keyring, headers: Headers, *, needed: bool) -> Holder | Non
     return None
 
 
-def _keys(headers: Headers) -> Iterator[str]:
+def keys_sent(headers: Headers) -> Iterator[str]:
+    """Whatever a request sends as a key, right or wrong."""
     for value in headers.getlist("authorization"):
         if value[: len(_BEARER)].lower() == _BEARER and value[len(_BEARER) :].strip():
             yield value[len(_BEARER) :].strip()

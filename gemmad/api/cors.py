@@ -3,6 +3,7 @@
 A browser keeps a page from reading what another origin answers, not from sending it a plain POST. Where no key is
 needed, such a request would be computed; so it is refused, told by what browsers alone send (as Go's
 `http.CrossOriginProtection`): `Sec-Fetch-Site`, else an `Origin` that is not the host asked for.
+What is below `/dashboard/` is not even looked at for them: each who listens there takes one of few places.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gemmad.api.auth import refuse
+from gemmad.api.auth import DASHBOARD, refuse
 from gemmad.config.keyring import Keyring
 from gemmad.config.schema import ServerSection
 from gemmad.errors import ForeignPageError
@@ -42,7 +43,7 @@ class Cors:
         origin = headers.get("origin")
         if origin is not None and ("*" in origins or origin in origins) and _is_for_us(headers):
             await self._for(origins)(scope, receive, send)
-        elif not self._keyring() and is_foreign(scope["method"], headers):
+        elif not self._keyring() and is_foreign(scope["method"], headers, path=scope["path"]):
             words = "Web pages of this origin may not call this server; its setting server.cors_origins allows some."
             await refuse(ForeignPageError(words), scope, receive, send)
         else:
@@ -65,9 +66,9 @@ class Cors:
         )
 
 
-def is_foreign(method: str, headers: Headers) -> bool:
+def is_foreign(method: str, headers: Headers, *, path: str = "/") -> bool:
     """Whether a browser sent this for a page of another origin, and it is more than a look."""
-    if method in _SAFE_METHODS:
+    if method in _SAFE_METHODS and not path.startswith(DASHBOARD):
         return False
     site = headers.get("sec-fetch-site")
     if site is not None:

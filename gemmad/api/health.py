@@ -34,6 +34,8 @@ gemmad {version} serves {model} behind an OpenAI-compatible API.
   GET  /health/live           whether the daemon runs
   GET  /metrics               for Prometheus
   GET  /version
+  GET  /                      in a browser: the dashboard
+  GET  /chat                  in a browser: a page to chat on
 """
 
 

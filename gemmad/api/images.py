@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from gemmad.api.asks import ImageAsked
+from gemmad.api.record import Record
 from gemmad.media.pixels import Pixels
 
 
@@ -16,15 +17,16 @@ class Preparing(Protocol):
     async def prepare(self, url: str, *, param: str) -> Pixels: ...
 
 
-async def prepare_images(pool: Preparing, images: Sequence[ImageAsked]) -> tuple[Pixels, ...]:
-    """Pixels in the images' order, the caller's to close.
+async def prepare_images(pool: Preparing, images: Sequence[ImageAsked], record: Record) -> tuple[Pixels, ...]:
+    """Pixels in the images' order, the caller's to close. `record` learns how long each takes.
 
     When one cannot be had the others are given up and the first one's error is raised; nothing is left open.
     """
     made: dict[int, Pixels] = {}
 
     async def prepare(index: int, image: ImageAsked) -> None:
-        made[index] = await pool.prepare(image.url, param=image.param)
+        with record.phase("image", source=_source(image.url)):
+            made[index] = await pool.prepare(image.url, param=image.param)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -37,6 +39,11 @@ async def prepare_images(pool: Preparing, images: Sequence[ImageAsked]) -> tuple
         close_all(made.values())
         raise
     return tuple(made[index] for index in range(len(images)))
+
+
+def _source(url: str) -> str:
+    scheme = url[:6].partition(":")[0].lower()
+    return scheme if scheme in ("data", "http", "https") else "other"
 
 
 def close_all(pixels: Iterable[Pixels]) -> None:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from gemmad.api.services import Trouble
 from gemmad.dispatch.listing import Listed
 from gemmad.generation import Capacity, EngineLoad, MemoryRow
+from gemmad.supervisor.tally import WorkerTotals
 
 
 class PendingSetting(Struct, frozen=True):
@@ -132,6 +133,10 @@ class WorkerOverview(Struct, frozen=True, kw_only=True):
     """Why it was renewed the last time, and how that went."""
     successor: WorkerOverview | None
     """Its next life, which gets ready beside it."""
+    above_baseline_bytes: int | None = None
+    """What it holds of its GPU beyond what it had when it was ready; None on a CPU, and before."""
+    totals: WorkerTotals = WorkerTotals()
+    """Of all its lives since the daemon's start; `load` is of the latest alone."""
 
 
 class Overview(Struct, frozen=True, kw_only=True):

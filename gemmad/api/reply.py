@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from gemmad.api.pieces import Ending, Piece, Said
 from gemmad.api.speaker import Speaker
 from gemmad.dispatch.choices import Choices
+from gemmad.dispatch.journey import Journey
 from gemmad.dispatch.ticket import Progress
 from gemmad.generation import Usage
 
@@ -22,12 +23,15 @@ class Reply:
         speakers: Sequence[Speaker],
         *,
         on_gap: Callable[[float], None] = lambda _seconds: None,
+        on_first: Callable[[float], None] = lambda _now: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """One speaker for each choice. `on_gap` is told the seconds between tokens of one, after its first."""
+        """One speaker for each choice. `on_gap` is told the seconds between tokens of one, after its first; `on_first`
+        once, when the first token of any is there, the clock's time."""
         self._choices = choices
         self._speakers = tuple(speakers)
         self._on_gap = on_gap
+        self._on_first = on_first
         self._clock = clock
         self._cached_tokens: dict[int, int] = {}
         self._heard_at: dict[int, float] = {}
@@ -43,6 +47,11 @@ class Reply:
     def request_id(self) -> str:
         """What the client knows the request by."""
         return self._choices.tickets[0].request.request_id
+
+    @property
+    def journeys(self) -> tuple[Journey, ...]:
+        """Where each choice was, and when; whole once it is closed."""
+        return tuple(ticket.journey for ticket in self._choices.tickets)
 
     async def pieces(self) -> AsyncGenerator[list[Piece], None]:
         """Text as it becomes safe to show, of all choices that have some; nothing at all where `nudge` asked for it.
@@ -108,4 +117,5 @@ class Reply:
             self._on_gap((now - heard_at) / len(progress.token_ids))
         elif self.first_token_at is None:
             self.first_token_at = now
+            self._on_first(now)
         self._heard_at[index] = now

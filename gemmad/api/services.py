@@ -10,6 +10,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from gemmad.api.dashboard.sessions import Sessions
+from gemmad.api.dashboard.watched import Watched
 from gemmad.config.keyring import Keyring
 from gemmad.config.models import usual_names
 from gemmad.config.schema import AuthSection, MediaSection, ModelSection, SamplingSection, ServerSection
@@ -20,6 +22,7 @@ from gemmad.media.pool import MediaPool
 from gemmad.metrics import Metrics
 from gemmad.supervisor.wishes import WorkerStatus
 from gemmad.text.checkpoint import TextModel
+from gemmad.tracing.tracer import Tracer
 
 LOADING_RETRY_SECONDS = 2.0
 NO_MODEL_RETRY_SECONDS = 30.0
@@ -76,6 +79,12 @@ class Services:
     """Without any key in it nobody needs one."""
     exposed: bool = False
     """Whether other machines can reach the address that is listened on."""
+    watched: Watched = field(default_factory=Watched)
+    """What has been measured while it serves."""
+    sessions: Sessions = field(default_factory=Sessions)
+    """Of the dashboard."""
+    tracer: Tracer | None = None
+    """None: nobody wants spans."""
     clock: Callable[[], float] = time.monotonic
     started_at: int = field(default_factory=lambda: int(time.time()))
     """Seconds since the epoch, told as the time that the model was made available."""
@@ -92,6 +101,10 @@ class Services:
             f"There is no model to answer with. On the server: {trouble.remedy}.",
             retry_after_seconds=NO_MODEL_RETRY_SECONDS,
         )
+
+    def devices(self) -> dict[str, str]:
+        """Where each worker computes, by its name: a GPU's UUID, or `cpu`."""
+        return {worker.name: worker.gpu or worker.device for worker in self.workers()}
 
     def names(self) -> tuple[str, ...]:
         """Names that clients may ask for; the first is the one reported."""

@@ -102,7 +102,7 @@ class ReplyStream:
         except GemmadError as error:
             yield self._failure(error)
         except Exception as error:
-            _log.exception("stream crashed", request_id=self._reply.request_id)
+            _log.exception("stream crashed")
             yield self._failure(error)
 
     def _failure(self, error: Exception) -> bytes:

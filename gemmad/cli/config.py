@@ -126,12 +126,14 @@ def _check_as_json(config: Path | None) -> int:
     from gemmad.config.load import load_config
     from gemmad.daemon.doorkeeper import check_keys
     from gemmad.errors import ConfigError
+    from gemmad.tracing.tracer import require_extra
 
     path, errors = config, list[str]()
     try:
         loaded = load_config(config, env=os.environ, overrides={})
         path = loaded.path
         check_keys(loaded.config, env=os.environ)
+        require_extra(loaded.config.tracing.endpoint)
     except ConfigError as error:
         errors = str(error).splitlines()
     typer.echo(json.dumps({"path": None if path is None else str(path), "errors": errors}, indent=2))
@@ -141,9 +143,11 @@ def _check_as_json(config: Path | None) -> int:
 def _check_keys(loaded: Loaded) -> None:
     from gemmad.daemon.doorkeeper import check_keys
     from gemmad.errors import ConfigError
+    from gemmad.tracing.tracer import require_extra
 
     try:
         check_keys(loaded.config, env=os.environ)
+        require_extra(loaded.config.tracing.endpoint)
     except ConfigError as error:
         refuse_config(str(error))
 

@@ -19,7 +19,7 @@ EXIT_NOT_READY = 1
 EXIT_NO_ANSWER = 2
 
 _ANSWER_LIMIT_BYTES = 1 << 20
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to ask at, not to listen on
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to ask at, not to listen on
 
 
 def health(
@@ -105,7 +105,7 @@ def _to_url(url: str, timeout: float) -> http.client.HTTPConnection:
     if parts.scheme not in ("http", "https") or not host:
         fail(f"{url} is no URL of a daemon: it begins with http://, https:// or unix:/", EXIT_USAGE)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(_WILDCARDS.get(host, host), port, timeout=timeout)
+    return kind(WILDCARDS.get(host, host), port, timeout=timeout)
 
 
 class UnixConnection(http.client.HTTPConnection):

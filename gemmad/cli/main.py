@@ -10,11 +10,14 @@ from gemmad.cli import (
     chat,
     completion,
     config,
+    dashboard,
+    doctor,
     drain,
     engine,
     health,
     keys,
     logs,
+    memory,
     models,
     plan,
     pull,
@@ -26,6 +29,7 @@ from gemmad.cli import (
     serve,
     service,
     status,
+    top,
     version,
     wait,
 )
@@ -45,6 +49,9 @@ app.command("health", rich_help_panel=_SERVING)(health.health)
 app.command("wait", rich_help_panel=_SERVING)(wait.wait)
 app.command("chat", rich_help_panel=_SERVING)(chat.chat)
 app.command("status", rich_help_panel=_OPERATING)(status.status)
+app.command("dashboard", rich_help_panel=_OPERATING)(dashboard.dashboard)
+app.command("top", rich_help_panel=_OPERATING)(top.top)
+app.command("memory", rich_help_panel=_OPERATING)(memory.memory)
 app.command("logs", rich_help_panel=_OPERATING)(logs.logs)
 app.command("requests", rich_help_panel=_OPERATING)(requests.requests)
 app.command("cancel", rich_help_panel=_OPERATING)(cancel.cancel)
@@ -56,6 +63,7 @@ app.command("pull", rich_help_panel=_MODELS)(pull.pull)
 app.command("models", rich_help_panel=_MODELS)(models.models)
 app.command("rm", rich_help_panel=_MODELS)(rm.rm)
 app.command("bench", rich_help_panel=_HERE)(bench.bench)
+app.command("doctor", rich_help_panel=_HERE)(doctor.doctor)
 app.command("plan", rich_help_panel=_HERE)(plan.plan)
 app.command("version", rich_help_panel=_HERE)(version.version)
 app.command("completion", rich_help_panel=_HERE)(completion.completion)

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gemmad.config.keys import Key, keys, sections, value_of
 from gemmad.config.schema import Config
@@ -52,6 +53,9 @@ The running daemon watches the file and the folder. *Takes effect* says when an 
 An edit with an error changes nothing: the daemon goes on with what it has and logs what is wrong.
 """
 
+MAY_BE_SECRET = frozenset({"monitor.webhook", "tracing.endpoint"})
+"""Addresses that may have a secret behind their host."""
+
 _KIBI = 1024
 
 
@@ -87,6 +91,20 @@ def toml_value(value: Any) -> str | None:
     return None if value is None else _toml(value)
 
 
+def told_value(key: str, value: Any) -> str | None:
+    """The same for those who may look and no more, and for the log: of a setting whose value may let its reader in, as
+    many a webhook's path does, only the host."""
+    return toml_value(without_secret(key, value))
+
+
+def without_secret(key: str, value: Any) -> Any:
+    """`value`, or as much of it as anybody may know."""
+    if key not in MAY_BE_SECRET or value is None:
+        return value
+    parts = urlsplit(value)
+    return f"{parts.scheme}://{parts.netloc}" + ("/…" if parts.path.strip("/") or parts.query else "")
+
+
 def config_toml(config: Config, origins: Mapping[str, str] | None = None) -> str:
     """`config` as a file that says the same; with `origins`, each line tells who set its value."""
     lines: list[str] = []
@@ -111,6 +129,7 @@ _EXAMPLES = {
     "integer": 16,
     "number": 0.5,
     "path": "/path/to/it",
+    "text": "http://127.0.0.1:4318",
 }
 
 

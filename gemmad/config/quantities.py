@@ -6,6 +6,7 @@ import datetime
 import re
 from fractions import Fraction
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -66,6 +67,15 @@ def check_origin(value: str) -> str:
     return text
 
 
+def check_address(value: str) -> str:
+    """A URL of http or https with a host, and no user or password in it. Raises ValueError."""
+    text = value.strip()
+    parts = urlsplit(text)  # raises ValueError itself
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not text.isprintable():
+        raise ValueError(f"{value!r} is not an address; write for example https://alerts.example.com/gemmad")
+    return text
+
+
 def check_host_name(value: str) -> str:
     """A host without scheme and port, `"*.example.com"`, or `"*"`. Raises ValueError."""
     text = value.strip().lower()
@@ -78,4 +88,5 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 TimeOfDay = Annotated[str, BeforeValidator(parse_time_of_day)]
 Origin = Annotated[str, AfterValidator(check_origin)]
+Address = Annotated[str, AfterValidator(check_address)]
 HostName = Annotated[str, AfterValidator(check_host_name)]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gemmad.config.quantities import Bytes, HostName, Origin, Seconds, TimeOfDay
+from gemmad.config.quantities import Address, Bytes, HostName, Origin, Seconds, TimeOfDay
 from gemmad.generation import AttentionBackend
 
 When = Literal["live", "recycle", "restart"]
@@ -218,6 +218,30 @@ class ShutdownSection(Section):
     grace: Seconds = setting(30.0, "Time for running requests to finish after SIGTERM.", "live", ge=0)
 
 
+class MonitorSection(Section):
+    """What is measured while it serves, how long that is kept, and when somebody is told."""
+
+    interval: Seconds = setting(10.0, "Pause between two samples of each worker's memory.", "live", ge=1, le=3600)
+    keep: Seconds = setting(7 * 86400.0, "Time for which samples are kept on disk.", "live", ge=60)
+    keep_bytes: Bytes = setting(256 << 20, "Most that the samples may take on disk.", "live", ge=1 << 20)
+    warning: float = setting(0.8, "Share of a memory from which on it is warned about.", "live", gt=0, le=1)
+    critical: float = setting(0.95, "Share of a memory from which on it is critical.", "live", gt=0, le=1)
+    hysteresis: float = setting(
+        0.05, "How far a share has to fall below its threshold until that is over.", "live", ge=0, le=0.5
+    )
+    webhook: Address | None = setting(None, "URL to which each alert is posted, as JSON.", "live")
+    webhook_timeout: Seconds = setting(10.0, "Time for one post.", "live", gt=0, le=300)
+
+
+class TracingSection(Section):
+    """Spans of each request, for OpenTelemetry; they need the extra `gemmad[otel]`."""
+
+    endpoint: Address | None = setting(
+        None, "Where spans go, OTLP over HTTP, such as `http://127.0.0.1:4318`; none makes none.", "restart"
+    )
+    sample: float = setting(1.0, "Share of requests that are traced if their caller does not say.", "live", ge=0, le=1)
+
+
 class LoggingSection(Section):
     """What is written about it all."""
 
@@ -240,4 +264,6 @@ class Config(Section):
     grammar: GrammarSection = GrammarSection()
     sampling: SamplingSection = SamplingSection()
     shutdown: ShutdownSection = ShutdownSection()
+    monitor: MonitorSection = MonitorSection()
+    tracing: TracingSection = TracingSection()
     logging: LoggingSection = LoggingSection()

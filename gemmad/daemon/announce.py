@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 30.0
 _log = get_logger(__name__)
 
 HINTS = """
-{model} is ready at {url}/v1
+{model} is ready at {url}/v1, and {url}/ shows it in a browser
 
 Try it:
   curl {flags}{url}/v1/chat/completions -H 'Content-Type: application/json' {key_header}\\

@@ -25,12 +25,13 @@ from typing import TypeVar
 from starlette.types import ASGIApp
 
 from gemmad.api.admin import AdminServices, create_admin_app
+from gemmad.api.operator import Levers, Operator
 from gemmad.api.overview import ConfigDiff, PendingSetting, Reload, SettingDiff
 from gemmad.api.peer import Peer, Wardens
-from gemmad.api.services import Services
-from gemmad.config.document import toml_value
+from gemmad.config.document import told_value
 from gemmad.config.keys import Change
 from gemmad.config.paths import CONTROL_SOCKET, Paths, make_private
+from gemmad.config.schema import Config
 from gemmad.daemon.announce import address_file
 from gemmad.daemon.reload import Reloader, ReloadOutcome
 from gemmad.daemon.server import HttpProtocol, HttpServer
@@ -172,16 +173,15 @@ def wardens() -> Wardens:
     return Wardens(os.geteuid(), group, OPERATORS)
 
 
-def control_socket(
-    paths: Paths,
-    services: Services,
+def levers(
     *,
     url: str,
     config_path: Path | None,
+    config: Callable[[], Config],
     pool: Callable[[], Pool | None],
     reloader: Reloader,
-) -> ControlSocket:
-    """The daemon's own, with its routes."""
+) -> Levers:
+    """What operators can pull in this daemon, over the control socket and in the dashboard."""
 
     async def reload(*, dry_run: bool) -> Reload:
         outcome = await (reloader.plan() if dry_run else reloader.reload(insist=True))
@@ -190,17 +190,21 @@ def control_socket(
     async def config_diff() -> ConfigDiff:
         return told_diff(await reloader.plan(), trying=reloader.trying)
 
-    admin = AdminServices(
-        services=services,
-        wardens=wardens(),
+    return Levers(
         pool=pool,
+        config=config,
         last_reload=lambda: told_reload(reloader.outcome, now=time.time()),
         reload=reload,
         config_diff=config_diff,
         config_path=config_path,
         url=url,
     )
-    return ControlSocket(paths, create_admin_app(admin), url=url)
+
+
+def control_socket(paths: Paths, operator: Operator) -> ControlSocket:
+    """The daemon's own, with its routes."""
+    app = create_admin_app(AdminServices(operator=operator, wardens=wardens()))
+    return ControlSocket(paths, app, url=operator.levers.url)
 
 
 def told_reload(outcome: ReloadOutcome | None, *, now: float) -> Reload | None:
@@ -214,8 +218,8 @@ def told_diff(plan: ReloadOutcome, *, trying: Sequence[Change]) -> ConfigDiff:
     settings = tuple(
         SettingDiff(
             change.key,
-            toml_value(change.old),
-            toml_value(change.new),
+            told_value(change.key, change.old),
+            told_value(change.key, change.new),
             "trying" if change in trying else change.when,
         )
         for change in differing

@@ -12,11 +12,13 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from gemmad import logs
+from gemmad.config.document import without_secret
 from gemmad.config.keys import Change, changes, with_changes, with_keys
 from gemmad.config.load import Loaded
 from gemmad.config.schema import Config
@@ -253,10 +255,18 @@ def _report(outcome: ReloadOutcome) -> None:
         log.error("config refused, the running one stays", errors=list(outcome.errors))
         return
     for change in outcome.rolling:
-        log.info("setting is tried", key=change.key, old=change.old, new=change.new)
+        log.info("setting is tried", key=change.key, old=_old(change), new=_new(change))
     for change in outcome.applied:
-        log.info("setting changed", key=change.key, old=change.old, new=change.new)
+        log.info("setting changed", key=change.key, old=_old(change), new=_new(change))
     for change in outcome.pending:
-        log.warning("setting waits", key=change.key, running=change.old, wanted=change.new, until=change.when)
+        log.warning("setting waits", key=change.key, running=_old(change), wanted=_new(change), until=change.when)
     if not outcome.applied and not outcome.rolling and not outcome.pending and not outcome.also:
         log.info("config unchanged")
+
+
+def _old(change: Change) -> Any:
+    return without_secret(change.key, change.old)
+
+
+def _new(change: Change) -> Any:
+    return without_secret(change.key, change.new)

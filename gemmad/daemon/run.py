@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -17,7 +18,9 @@ from typing import Any
 
 from gemmad import __version__, logs
 from gemmad.api.app import create_app
+from gemmad.api.dashboard.routes import Dashboard
 from gemmad.api.health import Health
+from gemmad.api.operator import Operator
 from gemmad.api.services import Served, Services
 from gemmad.config.files import MORE, config_digest
 from gemmad.config.load import Loaded
@@ -25,11 +28,12 @@ from gemmad.config.models import model_folder
 from gemmad.config.paths import Paths
 from gemmad.config.schema import Config
 from gemmad.daemon.announce import announce, print_hints
-from gemmad.daemon.control import control_socket
+from gemmad.daemon.control import control_socket, levers
 from gemmad.daemon.doorkeeper import Doorkeeper
 from gemmad.daemon.inherited import take_inherited
 from gemmad.daemon.modelfolder import ModelFolder
 from gemmad.daemon.modelfolder import Reading as ModelReading
+from gemmad.daemon.monitoring import Monitoring, Sources
 from gemmad.daemon.notify import Notifier
 from gemmad.daemon.readings import reading
 from gemmad.daemon.reload import Current, Reloader
@@ -43,6 +47,8 @@ from gemmad.generation import EngineSettings
 from gemmad.grammar.room import GrammarRoom
 from gemmad.media.pool import MediaPool
 from gemmad.metrics import Metrics, Reading
+from gemmad.monitor.tail import LogTail
+from gemmad.monitor.thresholds import Change
 from gemmad.supervisor.caches import compile_caches
 from gemmad.supervisor.cgroups import settle
 from gemmad.supervisor.gpus import Gpus, find_gpus
@@ -55,6 +61,7 @@ from gemmad.supervisor.surroundings import Host
 from gemmad.supervisor.watch import GpuWatch, in_thread
 from gemmad.supervisor.wishes import WorkerStatus
 from gemmad.supervisor.zygote import Zygote
+from gemmad.tracing.tracer import open_tracer
 
 EXIT_ASKED = 0
 EXIT_CRASHED = 1
@@ -84,9 +91,14 @@ def run(loaded: Loaded, *, paths: Paths, hints: bool = False, worker_command: Se
     except AddressTakenError as error:
         log.error("cannot listen", reason=str(error))  # noqa: TRY400 - the reason says it all
         return EXIT_TRY_AGAIN
-    with listening, compile_caches(paths.cache_dir, os.environ) as caches, asyncio.Runner() as runner:
+    with (
+        listening,
+        LogTail().attached() as tail,
+        compile_caches(paths.cache_dir, os.environ) as caches,
+        asyncio.Runner() as runner,
+    ):
         log.info("listening", url=listening.url)
-        options = {"paths": paths, "hints": hints, "worker_command": worker_command, "worker_env": caches}
+        options = {"paths": paths, "hints": hints, "worker_command": worker_command, "worker_env": caches, "tail": tail}
         return runner.run(_serve(loaded, listening, doorkeeper=doorkeeper, **options))
 
 
@@ -108,13 +120,15 @@ class Daemon:
         hints: bool,
         worker_command: Sequence[str] | None,
         worker_env: Mapping[str, str],
+        tail: LogTail,
     ) -> None:
-        """`worker_env`: variables of every worker, beside its seat's own."""
+        """`worker_env`: variables of every worker, beside its seat's own. `tail` keeps what is logged."""
         self._loaded = loaded
         self._listening = listening
         self._doorkeeper = doorkeeper
         self._hints = hints
         self._worker_env = dict(worker_env)
+        self._tail = tail
         self._current = current = Current(loaded.config)
         self._folder_of = partial(model_folder, paths=paths)
         self._model = ModelFolder(lambda: current.config.model, folder_of=self._folder_of)
@@ -140,16 +154,24 @@ class Daemon:
             installed=interpreter.installed,
         )
         self._cgroups = settle()
-        self._services = self._describe()
-        self._http = HttpServer(create_app(self._services), listening.sockets)
-        self._control = control_socket(
-            paths,
-            self._services,
-            url=listening.url,
-            config_path=loaded.path,
-            pool=lambda: self._pool,
-            reloader=self._reloader,
+        self._monitoring = Monitoring(paths.state_dir, self._sources(), version=__version__, count=self._count_alert)
+        self._tracer = open_tracer(
+            loaded.config.tracing.endpoint, share=lambda: current.config.tracing.sample, version=__version__
         )
+        self._services = self._describe()
+        operator = Operator(
+            self._services,
+            levers(
+                url=listening.url,
+                config_path=loaded.path,
+                config=lambda: current.config,
+                pool=lambda: self._pool,
+                reloader=self._reloader,
+            ),
+        )
+        self._dashboard = Dashboard(operator)
+        self._http = HttpServer(create_app(self._services, self._dashboard), listening.sockets)
+        self._control = control_socket(paths, operator)
         self._stop = asyncio.Event()
         self._patience: asyncio.Timeout | None = None
         """While stopping: what a second signal cuts short."""
@@ -168,6 +190,8 @@ class Daemon:
             await self._control.stop()
             for task in tasks:
                 task.cancel()
+        if self._tracer is not None:
+            self._tracer.close()
         if self._fatal is not None:
             raise self._fatal
         log.info("stopped")
@@ -181,6 +205,7 @@ class Daemon:
             "model": self._or_give_up(self._run_model()),
             "zygote": self._zygote.run(),
             "reload": self._reloader.run(),
+            "monitoring": self._monitoring.run(),
             "keys": self._doorkeeper.watch(self._reloader.ring),
             "announce": announce(
                 Health(self._services).state,
@@ -312,6 +337,7 @@ class Daemon:
                 await self._let_requests_finish()
                 self._dispatcher.close()  # streams that are left end with an error event
                 self._close_rooms()
+                self._dashboard.close()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._http.stop())
                     if self._pool is not None and self._dispatcher.max_context is not None:
@@ -359,7 +385,21 @@ class Daemon:
             auth=lambda: current.config.auth,
             keyring=lambda: self._doorkeeper.keyring,
             exposed=self._doorkeeper.exposed,
+            tracer=self._tracer,
+            watched=dataclasses.replace(self._monitoring.watched, log=self._tail.after),
         )
+
+    def _sources(self) -> Sources:
+        return Sources(
+            section=lambda: self._current.config.monitor,
+            recycle=lambda: self._current.config.recycle,
+            workers=self._workers,
+            dispatch=self._dispatcher.status,
+        )
+
+    def _count_alert(self, change: Change) -> None:
+        if change.event != "ends":
+            self._services.metrics.memory_alerts.labels(change.alert.level, change.alert.about).inc()
 
     def _workers(self) -> tuple[WorkerStatus, ...]:
         return self._pool.status() if self._pool is not None else ()
@@ -378,4 +418,8 @@ class Daemon:
             self._dispatcher.status(),
             self._workers(),
             config=self._reloader.reading(),
+            waiting_limit=self._current.config.dispatch.max_waiting,
+            rooms={"media": self._served.media if self._served else None, "grammar": self._grammars},
+            gpus=self._monitoring.watched.gauges(),
+            alerts=self._monitoring.watched.alerts(),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 
 from gemmad.dispatch.entry import Entry
@@ -37,4 +38,6 @@ class Deadlines:
     def _arm(self, entry: Entry, when: float) -> None:
         self.cancel(entry)
         delay = max(0.0, when - self._clock())
-        entry.timer = asyncio.get_running_loop().call_later(delay, self._expire, entry)
+        loop = asyncio.get_running_loop()
+        # Its own context: what follows from it is about other requests than the one that is served just now.
+        entry.timer = loop.call_later(delay, self._expire, entry, context=contextvars.Context())

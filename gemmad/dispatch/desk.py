@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from gemmad.dispatch.entry import Entry
+from gemmad.dispatch.journey import Stay
 from gemmad.dispatch.policy import Standing, places
 from gemmad.dispatch.prefixes import Held
+from gemmad.dispatch.ticket import Ticket
 from gemmad.errors import ProtocolError
 from gemmad.protocol.messages import Abort, Output, Submit
 from gemmad.supervisor.listener import WorkerHandle
@@ -18,8 +20,14 @@ REMEMBERED_ENDS = 1024
 class Desk:
     """Tickets by the number of their submission. The number is used once, by one desk."""
 
-    def __init__(self, worker: WorkerHandle) -> None:
+    def __init__(self, worker: WorkerHandle, *, pid: int = 0) -> None:
         self.worker = worker
+        self.pid = pid
+        """The worker's process."""
+        self.step = 0
+        """The last one that it has told of."""
+        self.heard_at = 0.0
+        """When it told of that."""
         self.leaving = False
         """It gets nothing new."""
         self.reserved = False
@@ -71,6 +79,18 @@ class Desk:
         )
         self.worker.send(submit, [pixels.fd for pixels in request.pixels])
 
+    def stay_of(self, ticket: Ticket, *, number: int, now: float) -> Stay:
+        """What begins for a ticket that is handed over here."""
+        return Stay(
+            worker=self.worker.name,
+            life=self.worker.life,
+            pid=self.pid,
+            number=number,
+            began_at=now,
+            step_before=self.step,
+            said_before=len(ticket.said),
+        )
+
     def find(self, number: int, *, submitted: int) -> Entry | None:
         """The entry under a number, of those `submitted`; None when it was taken away. Raises ProtocolError when it
         has ended here before, or was never submitted."""
@@ -111,5 +131,6 @@ class Desk:
         entry.heard = True
         self._unread_tokens -= entry.unread_tokens
         entry.unread_tokens = 0
+        entry.ticket.journey.hear_first(now=self.heard_at, step=self.step, cached_tokens=output.cached_tokens)
         self._held.learn(expected_tokens=entry.expected_tokens, cached_tokens=output.cached_tokens)
         self._held.add(entry.blocks.names(entry.ticket.said))

@@ -13,6 +13,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from gemmad.config.schema import DispatchSection
 from gemmad.dispatch.blame import Loss, Treatment
@@ -118,10 +119,10 @@ class Dispatcher:
 
     # --- for operators ------------------------------------------------------------------------------------------------
 
-    def requests(self) -> tuple[Listed, ...]:
-        """All that are admitted and have not ended, in the order in which they came."""
+    def requests(self, *, most: int | None = None) -> tuple[Listed, ...]:
+        """Those that are admitted and have not ended, in the order in which they came: all, or the first of them."""
         now = self._clock()
-        return tuple(listed(entry, now=now) for entry in self._table.values())
+        return tuple(listed(entry, now=now) for entry in islice(self._table.values(), most))
 
     def cancel(self, request_id: str) -> tuple[Listed, ...]:
         """End what clients know by this id, with all of its choices; those that ended, as they were."""
@@ -138,7 +139,7 @@ class Dispatcher:
 
     def worker_ready(self, worker: WorkerHandle, ready: Ready) -> None:
         """One more desk."""
-        self._desks[worker] = Desk(worker)
+        self._desks[worker] = Desk(worker, pid=ready.pid)
         self._hand_out()
 
     def worker_said(self, worker: WorkerHandle, message: Stepped | Rejected) -> None:
@@ -148,6 +149,7 @@ class Dispatcher:
             self._take_rejection(desk, message)
         else:
             now = self._clock()
+            desk.step, desk.heard_at = message.step, now
             generated_before = self._counts.generated_tokens
             for output in message.outputs:
                 self._take_output(desk, output, now)
@@ -164,12 +166,13 @@ class Dispatcher:
 
     def worker_gone(self, worker: WorkerHandle, reason: str) -> None:
         """What was on its desk goes on elsewhere, at once; whether it is to blame is judged later."""
-        lost = list(self._desks.pop(worker).entries.values())
+        desk = self._desks.pop(worker)
+        lost = list(desk.entries.values())
         if lost:
             log.warning("requests move on", worker=worker.name, life=worker.life, requests=len(lost), reason=reason)
             loss = Loss()
             self._unjudged[worker] = loss, lost
-            self._wait_again([entry for entry in lost if self._moves_on(entry, loss)])
+            self._wait_again([entry for entry in lost if self._moves_on(entry, loss, desk, reason)])
         self._hand_out()
 
     def worker_judged(self, worker: WorkerHandle, verdict: Verdict, reason: str) -> None:
@@ -248,15 +251,23 @@ class Dispatcher:
     def _hand_over(self, entry: Entry, desk: Desk) -> None:
         self._numbers += 1
         ticket = entry.ticket
-        first_time, ticket.handed_at = ticket.handed_at is None, self._clock()
+        first_time = ticket.journey.handed_at is None
+        ticket.journey.arrive(desk.stay_of(ticket, number=self._numbers, now=self._clock()))
+        log.debug(
+            "request handed over",
+            request_id=ticket.request.request_id,
+            worker=desk.worker.name,
+            life=desk.worker.life,
+            number=self._numbers,
+        )
         try:
             desk.hand_over(entry, self._numbers)
         except (OSError, ProtocolError) as error:
-            log.exception("request not sent", request=ticket.request.request_id, worker=desk.worker.name)
+            log.exception("request not sent", request_id=ticket.request.request_id, worker=desk.worker.name)
             self._end(entry, RequestFailedError(f"The request could not be sent: {error}", code="internal_error"))
             return
         if desk.trial is entry:
-            log.warning("request runs alone", request=ticket.request.request_id, worker=desk.worker.name)
+            log.warning("request runs alone", request_id=ticket.request.request_id, worker=desk.worker.name)
         if first_time:  # what it costs that a worker went is nobody's
             entry.account.charge(prompt_tokens=entry.unread_tokens)
         self._prospects.note_running(self._running)
@@ -288,6 +299,12 @@ class Dispatcher:
         entry = desk.find(rejected.request_id, submitted=self._numbers)
         if entry is None:
             return
+        log.warning(
+            "request rejected by its worker",
+            request_id=entry.ticket.request.request_id,
+            worker=desk.worker.name,
+            number=rejected.request_id,
+        )
         ending: Ending = InvalidRequestError(rejected.reason, code="rejected")
         if entry.ticket.said:
             message = f"The worker that took the reply over refused it: {rejected.reason}"
@@ -296,10 +313,14 @@ class Dispatcher:
 
     # --- lost workers, and who is to blame ----------------------------------------------------------------------------
 
-    def _moves_on(self, entry: Entry, loss: Loss) -> bool:
+    def _moves_on(self, entry: Entry, loss: Loss, desk: Desk, reason: str) -> bool:
         """Note that it was there; whether there is anything left for it to say."""
         ticket = entry.ticket
+        ticket.journey.depart(now=self._clock(), step=desk.step, said=len(ticket.said), left=reason, lost=True)
         entry.desk = None
+        log.debug(
+            "request moves on", request_id=ticket.request.request_id, worker=desk.worker.name, life=desk.worker.life
+        )
         entry.record.note(loss, said=len(ticket.said))
         ticket.failovers += 1
         if len(ticket.said) >= ticket.request.sampling.max_tokens:
@@ -331,7 +352,7 @@ class Dispatcher:
         request = entry.ticket.request
         log.error(
             "request refused, workers die of it",
-            request=request.request_id,
+            request_id=request.request_id,
             deaths=entry.record.deaths(),
             prompt_tokens=len(request.prompt.token_ids),
             images=len(request.prompt.images),
@@ -342,10 +363,12 @@ class Dispatcher:
 
     def _acquit(self, entry: Entry, desk: Desk) -> None:
         """It need not be alone any longer; where others must be, it makes room, and goes on where there is some."""
-        log.info("request acquitted", request=entry.ticket.request.request_id, worker=desk.worker.name)
+        log.info("request acquitted", request_id=entry.ticket.request.request_id, worker=desk.worker.name)
         entry.record.acquit()
         desk.trial = None
         if self._waiting.has_suspects and len(entry.ticket.said) < entry.ticket.request.sampling.max_tokens:
+            said = len(entry.ticket.said)
+            entry.ticket.journey.depart(now=self._clock(), step=desk.step, said=said, left="it makes room")
             desk.clear(entry, by_worker=False)
             self._wait_again([entry])
 
@@ -353,22 +376,24 @@ class Dispatcher:
 
     def _end(self, entry: Entry, ending: Ending, *, by_worker: bool = False) -> None:
         """The one place where a request ends."""
-        ticket = entry.ticket
+        ticket, desk, now = entry.ticket, entry.desk, self._clock()
         del self._table[ticket]
         self._waiting.end(entry)
         self._deadlines.cancel(entry)
-        if entry.desk is not None:
-            entry.desk.clear(entry, by_worker=by_worker)
+        if desk is not None:
+            ticket.journey.depart(now=now, step=desk.step, said=len(ticket.said))
+            desk.clear(entry, by_worker=by_worker)
+        ticket.journey.end(now)
         entry.siblings.remove(entry)
         if not entry.siblings:
             for pixels in ticket.request.pixels:
                 pixels.close()
-        self._count(ticket, ending)
+        self._count(ticket, ending, now)
         ticket.end(ending)
         if not self._table:
             self._idle.set()
 
-    def _count(self, ticket: Ticket, ending: Ending) -> None:
+    def _count(self, ticket: Ticket, ending: Ending, now: float) -> None:
         if isinstance(ending, Abandoned):
             self._counts.abandoned += 1
         elif not isinstance(ending, FinishReason):
@@ -376,8 +401,8 @@ class Dispatcher:
         else:
             self._counts.finished += 1
             self._counts.prompt_tokens += len(ticket.request.prompt.token_ids)
-            if ticket.handed_at is not None:
-                self._prospects.note_finished(self._clock() - ticket.handed_at)
+            if (handed_at := ticket.journey.handed_at) is not None:
+                self._prospects.note_finished(now - handed_at)
 
     def _abandon(self, ticket: Ticket) -> None:
         entry = self._table.get(ticket)

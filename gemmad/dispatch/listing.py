@@ -33,13 +33,14 @@ class Listed(Struct, frozen=True, kw_only=True):
 def listed(entry: Entry, *, now: float) -> Listed:
     """It, at `now` on the dispatcher's clock."""
     ticket, desk = entry.ticket, entry.desk
-    request = ticket.request
+    request, journey = ticket.request, ticket.journey
+    handed_at = None if desk is None else journey.handed_at
     return Listed(
         request_id=request.request_id,
         worker=None if desk is None else desk.worker.name,
         suspect=entry.record.treatment() is not Treatment.WITH_OTHERS,
-        age_seconds=round(max(0.0, now - ticket.submitted_at), 3),
-        worker_seconds=None if desk is None or ticket.handed_at is None else round(max(0.0, now - ticket.handed_at), 3),
+        age_seconds=round(max(0.0, now - journey.submitted_at), 3),
+        worker_seconds=None if handed_at is None else round(max(0.0, now - handed_at), 3),
         prompt_tokens=len(request.prompt.token_ids),
         images=len(request.prompt.images),
         said_tokens=len(ticket.said),

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from msgspec import Struct
 
+from gemmad.dispatch.journey import Journey
 from gemmad.errors import GemmadError
 from gemmad.generation import FinishReason, Prompt, SamplingParams, TokenLogprobs
 from gemmad.media.pixels import Pixels
@@ -66,9 +67,7 @@ class Ticket:
         self.cached_tokens = 0
         self.failovers = 0
         self.ending: Ending | None = None
-        self.submitted_at = now
-        self.handed_at: float | None = None
-        """When a worker got it, the last time."""
+        self.journey = Journey(now)
         self.first_token_at: float | None = None
         self._on_close = on_close
         self._read = 0

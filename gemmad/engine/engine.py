@@ -168,7 +168,7 @@ class Engine:
         problem = sequence.hold.problem if sequence.hold is not None else None
         if problem is None:
             return False
-        _log.error("a reply is stuck in its grammar", request=sequence.request_id, said=sequence.said, reason=problem)
+        _log.error("a reply is stuck in its grammar", number=sequence.request_id, said=sequence.said, reason=problem)
         self.abort(sequence.request_id)
         self._refused.append((sequence.request_id, problem))
         return True

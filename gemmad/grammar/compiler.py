@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gemmad.errors import InvalidRequestError, UnavailableError
 from gemmad.grammar.wire import Begin, Done, FromGrammar, Idle, Job, Refused
-from gemmad.logs import get_logger
+from gemmad.logs import bound_fields, get_logger
 from gemmad.media.child import Child
 
 START_SECONDS = 30.0
@@ -30,6 +30,7 @@ class Compiler:
         self._child: Child[Said] | None = None
         self._dying: set[Child[Said]] = set()
         self._expected: asyncio.Future[Said] | None = None
+        self._bound: dict[str, str] = {}
         """What the process says next, while somebody waits for it."""
 
     async def do(self, job: Job, *, seconds: float) -> str:
@@ -80,7 +81,7 @@ class Compiler:
         """Send it the job, if any, and wait for what it says. Whoever gives up waiting loses the process. Raises
         TimeoutError, and ConnectionError if it dies."""
         expected: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
-        self._expected = expected
+        self._expected, self._bound = expected, bound_fields()
         if job is not None:
             child.send(job)
         try:
@@ -93,7 +94,7 @@ class Compiler:
             self._lose(child, "nobody waits for it", at_fault=False)
             raise
         finally:
-            self._expected = None
+            self._expected, self._bound = None, {}
 
     def _said(self, child: Child[Said], message: Said) -> None:
         if child is not self._child:
@@ -110,7 +111,8 @@ class Compiler:
             return
         self._child = None
         self.deaths += 1
-        log.warning("grammar process died", pid=child.pid, reason=reason, over_a_grammar=self._expected is not None)
+        over_a_grammar = self._expected is not None
+        log.warning("grammar process died", pid=child.pid, reason=reason, over_a_grammar=over_a_grammar, **self._bound)
         if self._expected is not None and not self._expected.done():
             self._expected.set_exception(ConnectionError(reason))
 

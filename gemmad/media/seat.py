@@ -11,6 +11,7 @@ is replaced at once; one that never got so far only after a pause, which doubles
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import enum
 import time
 from collections.abc import Callable, Sequence
@@ -135,7 +136,7 @@ class Seat:
                     return
                 task.settle(pixels)
             case Refused():
-                log.debug("image refused", reason=message.message, detail=message.detail)
+                log.debug("image refused", reason=message.message, detail=message.detail, **task.bound)
                 task.fail(InvalidRequestError(message.message, param=task.param, code=message.code))
         self.task = None
         self._idle_deaths = 0
@@ -155,15 +156,14 @@ class Seat:
     def _overrun(self, seconds: float) -> None:
         """The picture's time is over: it fails now, and its process, which may hang for good, goes."""
         assert self.task is not None
-        task, self.task = self.task, None
         message = f"The image took longer than {seconds:g} seconds to fetch and decode."
-        task.fail(InvalidRequestError(message, param=task.param, code="image_parse_error"))
+        self.task.fail(InvalidRequestError(message, param=self.task.param, code="image_parse_error"))
         self._dismiss("it took too long over an image")
 
     def _dismiss(self, reason: str) -> None:
         """Kill the process for something it did."""
         assert self._child is not None
-        log.warning("media process killed", pid=self._child.pid, reason=reason)
+        log.warning("media process killed", pid=self._child.pid, reason=reason, **self._bound)
         self._fail_task()
         self._enter(SeatState.LEAVING)
         self._child.kill()
@@ -174,7 +174,8 @@ class Seat:
         self._enter(SeatState.EMPTY)
         if was is not SeatState.LEAVING:
             self.deaths += 1
-            log.warning("media process died", pid=child.pid, reason=reason, over_an_image=self.task is not None)
+            over_an_image = self.task is not None
+            log.warning("media process died", pid=child.pid, reason=reason, over_an_image=over_an_image, **self._bound)
         self._fail_task()
         if self._given_at is None:
             self._start_later(reason)
@@ -186,6 +187,10 @@ class Seat:
         self._idle_deaths += 1
         log.warning("media process waits to be started again", reason=reason, pause_seconds=pause)
         self._call_later(pause, self.start)
+
+    @property
+    def _bound(self) -> dict[str, str]:
+        return {} if self.task is None else self.task.bound
 
     def _fail_task(self) -> None:
         task, self.task = self.task, None
@@ -201,4 +206,6 @@ class Seat:
             self._timer = None
 
     def _call_later(self, seconds: float, callback: Callable[..., None], *args: object) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, callback, *args)
+        loop = asyncio.get_running_loop()
+        # Its own context: it may be set while one request is served, and be about the picture of another.
+        self._timer = loop.call_later(seconds, callback, *args, context=contextvars.Context())

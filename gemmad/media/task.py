@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gemmad.errors import GemmadError
+from gemmad.logs import bound_fields
 from gemmad.media.pixels import Pixels
 
 
@@ -16,6 +17,8 @@ class Task:
         self.url = url
         self.param = param
         self.fetches = fetches
+        self.bound = bound_fields()
+        """For log lines: the request whose picture it is."""
         self.has_started = False
         self._future: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
 

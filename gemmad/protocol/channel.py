@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import collections
+import contextvars
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -100,7 +101,7 @@ class AsyncChannel(Generic[T]):
         self._closed = False
         self.broken = False
         """Whether it was closed because the peer misbehaved, not because it went away."""
-        self._loop.add_reader(sock, self._read)
+        _apart(self._loop.add_reader, sock, self._read)
 
     @property
     def closed(self) -> bool:
@@ -186,14 +187,19 @@ class AsyncChannel(Generic[T]):
             self._fail(f"the socket failed: {error}")
             return
         if self._unsent:
-            self._loop.add_writer(self._sock, self._write)
+            _apart(self._loop.add_writer, self._sock, self._write)
         else:
             self._loop.remove_writer(self._sock)
 
     def _fail(self, reason: str, *, broken: bool = False) -> None:
         self.broken = broken
         self.close()
-        self._on_closed(reason)
+        _apart(self._on_closed, reason)
+
+
+def _apart(call: Callable[..., None], *args: object) -> None:
+    """In a context of its own: what comes of it has nothing to do with whose request is being served just now."""
+    contextvars.Context().run(call, *args)
 
 
 def _send_with_fds(sock: socket.socket, data: memoryview, fds: Sequence[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import signal
 
 from msgspec import Struct
@@ -16,6 +17,26 @@ OUR_SIGNALS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -DUMP_SIGNAL})
 TELLING = frozenset({EXIT_ASKED, EXIT_SETTINGS, EXIT_DEVICE_LOST})
 
 
+class Cause(enum.Enum):
+    """Why a life ended that should not have, as one word to count by."""
+
+    CRASH = "crash"
+    """It fell by itself, or broke the protocol."""
+    HANG = "hang"
+    """It was ready, and then silent for too long."""
+    LOAD_FAILED = "load_failed"
+    """It never got ready, for none of the other causes."""
+    SETTINGS = "settings"
+    """Its settings or weights cannot work."""
+    DEVICE_LOST = "device_lost"
+    MEMORY = "memory"
+    """The host's memory was short and the kernel killed it, or its GPU's was not free and it did not get ready."""
+    KILLED = "killed"
+    """SIGKILL, from outside."""
+    EXIT = "exit"
+    """It exited with 0, though nobody had asked it to."""
+
+
 class Evidence(Struct, frozen=True, kw_only=True):
     """What is known of a life that is over."""
 
@@ -24,6 +45,10 @@ class Evidence(Struct, frozen=True, kw_only=True):
     asked: bool
     """It was told to exit, or its end was wanted anyway."""
     draining: bool
+    served: bool = True
+    """It was ready once."""
+    hung: bool = False
+    """It was silent for too long."""
     doom: Fault | None = None
     """What was known against it before its exit."""
     from_outside: bool = False
@@ -42,6 +67,8 @@ class Ending(Struct, frozen=True):
     """None: no fault."""
     verdict: Verdict
     reason: str
+    cause: Cause | None
+    """None: no fault."""
 
 
 def judge_end(evidence: Evidence) -> Ending:
@@ -54,7 +81,25 @@ def judge_end(evidence: Evidence) -> Ending:
         kind = FaultKind.CRASH  # other settings are not what it waits for
     killed = doom is None and evidence.exit_code == -signal.SIGKILL and evidence.starved is None
     innocent = kind is None or killed or evidence.from_outside
-    return Ending(kind, Verdict.INNOCENT if innocent else Verdict.SUSPECT, _explain(evidence))
+    verdict = Verdict.INNOCENT if innocent else Verdict.SUSPECT
+    return Ending(kind, verdict, _explain(evidence), None if kind is None else _cause(evidence, kind))
+
+
+def _cause(evidence: Evidence, kind: FaultKind) -> Cause:
+    told = {FaultKind.DEVICE_LOST: Cause.DEVICE_LOST, FaultKind.SETTINGS: Cause.SETTINGS}.get(kind)
+    unannounced = evidence.doom is None
+    by_sigkill = unannounced and evidence.exit_code == -signal.SIGKILL
+    if told is not None:
+        return told
+    if (by_sigkill and evidence.starved) or (evidence.short and not evidence.served):
+        return Cause.MEMORY
+    if not evidence.served:
+        return Cause.LOAD_FAILED
+    if evidence.hung:
+        return Cause.HANG
+    if by_sigkill:
+        return Cause.KILLED
+    return Cause.EXIT if unannounced and evidence.exit_code == EXIT_ASKED else Cause.CRASH
 
 
 def _explain(evidence: Evidence) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from gemmad.supervisor.nvml import Nvml, NVMLDevice, load_nvml
+from gemmad.supervisor.nvml import Nvml, NVMLDevice, as_text, in_mig_mode, load_nvml, slices_of
 
 NVIDIA = "0x10de"
 DISPLAY_CLASS = "0x03"
@@ -126,7 +126,7 @@ def _describe(nvml: Nvml, index: int, problems: list[str]) -> Iterator[Gpu]:
     """The GPU, or its slices; none, and a problem more, if it does not answer."""
     try:
         device = nvml.nvmlDeviceGetHandleByIndex(index)
-        if not _in_mig_mode(nvml, device):
+        if not in_mig_mode(nvml, device):
             yield _read(nvml, device, index=index, cpus=_cpus(nvml, device))
             return
         slices = list(_slices(nvml, device, index))
@@ -138,21 +138,10 @@ def _describe(nvml: Nvml, index: int, problems: list[str]) -> Iterator[Gpu]:
 
 
 def _slices(nvml: Nvml, device: NVMLDevice, index: int) -> Iterator[Gpu]:
-    parent_uuid = _text(nvml.nvmlDeviceGetUUID(device))
+    parent_uuid = as_text(nvml.nvmlDeviceGetUUID(device))
     cpus = _cpus(nvml, device)
-    for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(device)):
-        try:
-            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, place)
-        except nvml.NVMLError:  # nothing at this place
-            continue
+    for place, part in slices_of(nvml, device):
         yield _read(nvml, part, index=index, mig=place, parent_uuid=parent_uuid, cpus=cpus)
-
-
-def _in_mig_mode(nvml: Nvml, device: NVMLDevice) -> bool:
-    try:
-        return bool(nvml.nvmlDeviceGetMigMode(device)[0])
-    except nvml.NVMLError:  # a GPU without it
-        return False
 
 
 def _read(
@@ -173,9 +162,9 @@ def _read(
     return Gpu(
         index=index,
         mig=mig,
-        uuid=_text(nvml.nvmlDeviceGetUUID(device)),
+        uuid=as_text(nvml.nvmlDeviceGetUUID(device)),
         parent_uuid=parent_uuid,
-        name=_text(nvml.nvmlDeviceGetName(device)),
+        name=as_text(nvml.nvmlDeviceGetName(device)),
         total_bytes=total_bytes,
         used_bytes=used_bytes,
         cpus=cpus,
@@ -204,7 +193,3 @@ def _process_name(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return "a process of another container"
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

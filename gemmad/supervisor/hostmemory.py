@@ -56,6 +56,20 @@ def available_bytes(root: Path = ROOT) -> int | None:
     return min(found, default=None)
 
 
+def memory_closest_to_its_limit(root: Path = ROOT) -> tuple[int, int] | None:
+    """Bytes in all and available, of the host or of that cgroup of this process which has the smaller share left."""
+    found = []
+    installed, available = (_counter(root / "proc/meminfo", name) for name in ("MemTotal:", "MemAvailable:"))
+    if installed is not None and available is not None:
+        found.append((installed << 10, available << 10))
+    for cgroup in _with_those_above(root, "self"):
+        limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
+        if limit is not None and used is not None:
+            reclaimable = _counter(cgroup / "memory.stat", "inactive_file") or 0
+            found.append((limit, max(0, limit - used + reclaimable)))
+    return min((each for each in found if each[0] > 0), key=lambda each: each[1] / each[0], default=None)
+
+
 def _with_those_above(root: Path, pid: str) -> list[Path]:
     """The cgroups of a process from its own upwards, each of which may have a limit."""
     cgroup, top = cgroup_of(root, pid), root / "sys/fs/cgroup"

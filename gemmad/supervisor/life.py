@@ -39,6 +39,7 @@ from gemmad.supervisor.process import worker_environment
 from gemmad.supervisor.restart import Fault
 from gemmad.supervisor.seat import Seat
 from gemmad.supervisor.surroundings import Host
+from gemmad.supervisor.tally import Work, work_of
 
 log = get_logger("gemmad.supervisor")
 
@@ -105,6 +106,8 @@ class Life:
         """SIGTERM was sent."""
         self.doom: Fault | None = None
         """What is known against it before its exit."""
+        self.hung = False
+        """It was silent for too long."""
         self.from_outside = False
         """Somebody had stopped it."""
         self.short: str | None = None
@@ -164,6 +167,17 @@ class Life:
         """Whether it was told to finish."""
         return self.drain_until is not None
 
+    @property
+    def above_baseline_bytes(self) -> int | None:
+        """What it holds of its device beyond what it had when it was ready; None on a CPU, and before."""
+        if self.load is None or self.baseline_bytes is None or self._seat.device == "cpu":
+            return None
+        return self.load.device_bytes - self.baseline_bytes
+
+    def work(self) -> Work:
+        """What it has done so far, as far as it has told."""
+        return work_of(self.load, requests=self.requests)
+
     def announce(self, ready: Ready) -> None:
         """From here on the listener knows it."""
         self.memory = ready.memory
@@ -193,6 +207,8 @@ class Life:
             exit_code=self.exit_code,
             asked=self.asked,
             draining=self.draining,
+            served=self.ready_at is not None,
+            hung=self.hung,
             doom=self.doom,
             from_outside=self.from_outside,
             starved=self.host_memory.explain(),

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast
 
 NVMLDevice = Any
 """A handle: a GPU, or a MIG slice of one."""
+TEMPERATURE_OF_GPU = 0
+"""The sensor that every GPU has."""
 
 
 class Nvml(Protocol):
@@ -36,6 +38,18 @@ class Nvml(Protocol):
     def nvmlDeviceGetComputeRunningProcesses(self, device: NVMLDevice, /) -> Sequence[Any]:
         """Each with `pid` and `usedGpuMemory`, which may be None."""
 
+    def nvmlDeviceGetUtilizationRates(self, device: NVMLDevice, /) -> Any:
+        """`gpu`: the share of the last moment in which a kernel ran, in percent."""
+
+    def nvmlDeviceGetPowerUsage(self, device: NVMLDevice, /) -> int:
+        """In milliwatts."""
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, device: NVMLDevice, /) -> int:
+        """In milliwatts."""
+
+    def nvmlDeviceGetTemperature(self, device: NVMLDevice, sensor: int, /) -> int:
+        """In degrees Celsius."""
+
     def nvmlDeviceGetCpuAffinity(self, device: NVMLDevice, words: int, /) -> Sequence[int]:
         """Bit n of word m is processor 64 · m + n."""
 
@@ -52,3 +66,26 @@ def load_nvml() -> Nvml:
     import pynvml
 
     return cast("Nvml", pynvml)
+
+
+def in_mig_mode(nvml: Nvml, device: NVMLDevice) -> bool:
+    """Whether it is cut into slices, or ready to be; as a whole it computes nothing then."""
+    try:
+        return bool(nvml.nvmlDeviceGetMigMode(device)[0])
+    except nvml.NVMLError:  # a GPU without it
+        return False
+
+
+def slices_of(nvml: Nvml, device: NVMLDevice) -> Iterator[tuple[int, NVMLDevice]]:
+    """Its MIG slices, each with its place among them. Raises NVMLError."""
+    for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(device)):
+        try:
+            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, place)
+        except nvml.NVMLError:  # nothing at this place
+            continue
+        yield place, part
+
+
+def as_text(value: str | bytes) -> str:
+    """What older versions of the library tell as bytes."""
+    return value.decode() if isinstance(value, bytes) else value

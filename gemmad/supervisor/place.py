@@ -6,6 +6,7 @@ from gemmad.logs import get_logger
 from gemmad.supervisor.lifecycle import AT_REST, State
 from gemmad.supervisor.recycle import Reason, failed_pause_seconds, growths_after
 from gemmad.supervisor.seat import Seat
+from gemmad.supervisor.tally import Tally
 from gemmad.supervisor.wishes import Drain, Inherit, Restart, Retire, Start, Stop
 from gemmad.supervisor.worker import Worker
 
@@ -17,9 +18,10 @@ log = get_logger("gemmad.supervisor")
 class Place:
     """The pool's notes about one seat. It moves no worker; it wishes."""
 
-    def __init__(self, seat: Seat, *, lives: int = 0) -> None:
-        """`lives` of an earlier place of this name, so that numbers are not used twice."""
+    def __init__(self, seat: Seat, *, tally: Tally) -> None:
+        """`tally` is that of all places of this name, so that numbers are not used twice and sums go on."""
         self.seat = seat
+        self.tally = tally
         self.worker: Worker
         """Who sits there. Set once, by whoever made the place."""
         self.heir: Worker | None = None
@@ -39,17 +41,11 @@ class Place:
         """When the next renewal may be tried."""
         self.last_recycle: str | None = None
         self.recycled_at = 0.0
-        self._lives = lives
 
     @property
     def lives(self) -> int:
         """How many were begun here."""
-        return self._lives
-
-    def next_number(self) -> int:
-        """For a life that begins."""
-        self._lives += 1
-        return self._lives
+        return self.tally.lives
 
     def workers(self) -> tuple[Worker, ...]:
         """All who are here."""

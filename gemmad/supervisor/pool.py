@@ -26,6 +26,7 @@ from gemmad.supervisor.renewal import LOOK_SECONDS, Renewals
 from gemmad.supervisor.room import fits_beside
 from gemmad.supervisor.seat import Seat
 from gemmad.supervisor.surroundings import Host, Surroundings
+from gemmad.supervisor.tally import Tally
 from gemmad.supervisor.trial import Trial
 from gemmad.supervisor.watch import GpuWatch, Urgency
 from gemmad.supervisor.wishes import Looked, WorkerStatus
@@ -62,6 +63,8 @@ class Pool:
         self._watch = watch
         self._host = host = host or Host()
         self._places: dict[str, Place] = {}
+        self._tallies: dict[str, Tally] = {}
+        """By name of the seat, those that were taken away too."""
         self._trial = Trial(
             self._places,
             in_force=settings,
@@ -195,6 +198,7 @@ class Pool:
         return tuple(
             msgspec.structs.replace(
                 place.worker.status(),
+                totals=place.tally.totals(),
                 next_recycle_at=self._renewals.next_at(place),
                 last_recycle=place.last_recycle,
                 held=place.held,
@@ -238,13 +242,13 @@ class Pool:
                 self._former.append(place)
 
     def _open(self, seat: Seat, before: Place | None) -> Place:
-        place = Place(seat, lives=0 if before is None else before.lives)
+        place = Place(seat, tally=self._tallies.setdefault(seat.name, Tally()))
         place.held = before is not None and before.held
         place.worker = self._hire(place)
         return place
 
     def _hire(self, place: Place, *, predecessor: Worker | None = None) -> Worker:
-        worker = Worker(place.seat, self._around, number=place.next_number, predecessor=predecessor)
+        worker = Worker(place.seat, self._around, tally=place.tally, predecessor=predecessor)
         if self._group is not None:
             self._employ(place, worker)
         return worker

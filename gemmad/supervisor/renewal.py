@@ -67,6 +67,7 @@ class Renewals:
             place.settle(now=now, grace_seconds=self._section().grace)
         if self._current is not None and self._is_over(self._current):
             current, self._current = self._current, None
+            self._count(current)
             log.info("worker recycled", worker=current.place.seat.name, seconds=round(now - current.began_at, 3))
         if self._current is None and begin:
             self._begin_next()
@@ -126,6 +127,14 @@ class Renewals:
             return True
         begun = place.lives > renewal.life
         return (begun and worker.state is State.READY) or (place.held and worker.state is State.STOPPED)
+
+    def _count(self, renewal: Renewal) -> None:
+        """One that somebody put an end to by a drain, or whose seat is gone, neither worked nor failed."""
+        place, worker = renewal.place, renewal.place.worker
+        if place.held or self._places.get(place.seat.name) is not place:
+            return
+        worked = worker.life > renewal.life and worker.state not in FALLEN
+        place.tally.note_recycle(renewal.reason.why, worked=worked)
 
     def _pause_seconds(self) -> float:
         now = self._clock()

@@ -149,6 +149,7 @@ class Trial:
             self._fail(wanted, canary, "it was drained meanwhile")
         elif begun and worker.state is State.READY:
             log.info("new settings work", worker=place.seat.name)
+            place.tally.note_recycle(SETTINGS.why, worked=True)
             self._put_in_force(wanted)
         elif begun and worker.state in AT_REST:
             self._fail(wanted, canary, worker.history.last_error or "it ended")
@@ -164,6 +165,8 @@ class Trial:
 
     def _fail(self, wanted: _Wanted, canary: _Canary, reason: str) -> None:
         name = canary.place.seat.name
+        if not canary.place.held and self._places.get(name) is canary.place:
+            canary.place.tally.note_recycle(SETTINGS.why, worked=False)
         log.error("new settings are taken back", worker=name, reason=reason)
         self._wanted = self._canary = None
         canary.place.last_recycle = f"failed: {reason}"

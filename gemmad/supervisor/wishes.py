@@ -8,6 +8,7 @@ from gemmad.generation import Capacity, EngineLoad, MemoryRow
 from gemmad.supervisor.gpus import Gpus
 from gemmad.supervisor.lifecycle import State
 from gemmad.supervisor.restart import Record
+from gemmad.supervisor.tally import WorkerTotals
 
 
 class Start(Struct, frozen=True):
@@ -87,6 +88,10 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     """That its latest life was handed."""
     heard_at: float | None = None
     """When its process last said anything."""
+    above_baseline_bytes: int | None = None
+    """What its latest life holds of its device beyond what it had when it was ready; None on a CPU, and before."""
+    totals: WorkerTotals = WorkerTotals()
+    """Of all its lives since the daemon's start, those beside it too; `load` is of the latest alone."""
     next_recycle_at: float | None = None
     """When it is renewed by the clock, if nothing else comes first."""
     last_recycle: str | None = None

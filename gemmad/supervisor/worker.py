@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-from collections.abc import Callable
 from typing import Literal, assert_never
 
 from gemmad.generation import EngineSettings
@@ -18,7 +17,7 @@ from gemmad.protocol import messages
 from gemmad.protocol.messages import EXIT_ASKED, EXIT_DEVICE_LOST, EXIT_SETTINGS
 from gemmad.supervisor import wishes
 from gemmad.supervisor.deadlines import Alarm, Deadline, Times, next_deadline
-from gemmad.supervisor.ending import judge_end
+from gemmad.supervisor.ending import Cause, judge_end
 from gemmad.supervisor.gate import Gate
 from gemmad.supervisor.gpus import Gpu
 from gemmad.supervisor.history import History
@@ -29,6 +28,7 @@ from gemmad.supervisor.restart import Fault, FaultKind, Retry
 from gemmad.supervisor.room import needed_bytes
 from gemmad.supervisor.seat import Seat
 from gemmad.supervisor.surroundings import Surroundings
+from gemmad.supervisor.tally import Tally
 from gemmad.supervisor.wishes import Wish, WorkerStatus
 
 LOOK_SECONDS = 5.0
@@ -38,14 +38,15 @@ log = get_logger("gemmad.supervisor")
 
 
 class Worker:
-    """One worker. `number` counts the seat's lives; a `predecessor` on the same seat leaves what it has learnt."""
+    """One worker. `tally` counts the seat's lives and what they do; a `predecessor` on the same seat leaves what it has
+    learnt."""
 
     def __init__(
         self,
         seat: Seat,
         around: Surroundings,
         *,
-        number: Callable[[], int],
+        tally: Tally,
         predecessor: Worker | None = None,
     ) -> None:
         self.seat = seat
@@ -54,7 +55,7 @@ class Worker:
         self._section = around.section
         self._listener = around.listener
         self._clock = around.host.clock
-        self._next_number = number
+        self._tally = tally
 
         self._state = State.STOPPED
         self._entered_at = self._looked_at = self._clock()
@@ -116,6 +117,7 @@ class Worker:
             waits_for=lack.words if lack else None,
             requests=life.requests if life else 0,
             heard_at=life.heard_at if life else None,
+            above_baseline_bytes=life.above_baseline_bytes if life else None,
         )
 
     def tenure(self, *, growths: int) -> Tenure | None:
@@ -164,8 +166,7 @@ class Worker:
         finally:
             if self._life is not None:
                 self._life.dismiss("the daemon stops")
-                self._life.close()
-                self._life = None
+                self._let_go(self._life)
 
     # --- the inbox ----------------------------------------------------------------------------------------------------
 
@@ -289,7 +290,7 @@ class Worker:
         settings = self._around.settings(self.seat)
         self.history.begin(settings)
         self._let_in = False
-        self._number = self._next_number()
+        self._number = self._tally.next_number()
         self._move(Event.START)
         try:
             self._life = Life(
@@ -301,9 +302,11 @@ class Worker:
                 report=self._post,
                 host=self._around.host,
             )
-            self._life.short = short
         except OSError as error:
-            self._fall(FaultKind.CRASH, f"its program cannot be started: {error}")
+            self._fall(FaultKind.CRASH, f"its program cannot be started: {error}", cause=Cause.LOAD_FAILED)
+            return
+        self._life.short = short
+        self._tally.begin(self._life.work)
 
     def _drain(self, grace_seconds: float) -> None:
         life = self._life
@@ -338,6 +341,7 @@ class Worker:
 
     def _examine(self, life: Life, reason: str) -> None:
         """It hangs. Its requests go on elsewhere at once; it is left a moment to write its stacks into the log."""
+        life.hung = True
         condition = life.process.examine()
         if condition is not None:
             reason = f"{reason}; {condition.words}"
@@ -360,15 +364,20 @@ class Worker:
         """The process is gone, and all that it said was heard."""
         ending = judge_end(life.evidence())
         life.dismiss(ending.reason)
-        life.close()
-        self._life = None
+        self._let_go(life)
         life.judge(ending.verdict, ending.reason)
-        if ending.kind is None:
+        if ending.kind is None or ending.cause is None:
             self._move(Event.ENDED, ending.reason)
         else:
-            self._fall(ending.kind, ending.reason)
+            self._fall(ending.kind, ending.reason, cause=ending.cause)
 
-    def _fall(self, kind: FaultKind, reason: str) -> None:
+    def _let_go(self, life: Life) -> None:
+        life.close()
+        self._tally.end(life.work)
+        self._life = None
+
+    def _fall(self, kind: FaultKind, reason: str, *, cause: Cause) -> None:
+        self._tally.note_restart(cause)
         now, section, chance = self._clock(), self._section(), self._around.host.chance()
         decision = self.history.note_fault(kind, reason, now=now, section=section, chance=chance)
         pause = decision.pause_seconds

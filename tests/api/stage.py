@@ -20,6 +20,9 @@ from openai import AsyncOpenAI, OpenAI
 
 import gemmad.demo
 from gemmad.api.app import create_app
+from gemmad.api.dashboard.routes import Dashboard
+from gemmad.api.dashboard.watched import Watched
+from gemmad.api.operator import Levers, Operator
 from gemmad.api.services import Served, Services
 from gemmad.config.keyring import Keyring
 from gemmad.config.schema import Config, ModelSection, Section, ServerSection
@@ -33,11 +36,13 @@ from gemmad.grammar.spec import Regex, Spec
 from gemmad.media.pool import MediaPool
 from gemmad.media.spec import ImageSpec
 from gemmad.metrics import ConfigReading, Metrics
+from gemmad.monitor.tail import LogTail
 from gemmad.protocol.messages import Abort, Output, Ready, Rejected, Stepped, Submit, ToWorker
 from gemmad.supervisor.lifecycle import State
 from gemmad.supervisor.listener import Outlook, Verdict, WorkerHandle
 from gemmad.supervisor.wishes import WorkerStatus
 from gemmad.text.checkpoint import TextModel
+from gemmad.tracing.tracer import Tracer
 
 CHECKPOINT = Path(gemmad.demo.__file__).parent / "checkpoint"
 MODEL = "gemma-3-demo"
@@ -157,7 +162,8 @@ class WrittenGrammars:
 class Stage:
     """Use it in `with`. What belongs to the loop is touched through `call` only."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tracer: Tracer | None = None) -> None:
+        self.tracer = tracer
         self.text = TextModel.load(CHECKPOINT)
         self.served = True
         self.keyring = Keyring()
@@ -165,6 +171,9 @@ class Stage:
         self.config = self._default_config()
         self.dispatcher: Dispatcher
         self.worker: ScriptedWorker
+        self.services: Services
+        self.dashboard: Dashboard
+        self.tail = LogTail()
         self.url = ""
         self.port = 0
         self._loop: asyncio.AbstractEventLoop
@@ -276,7 +285,9 @@ class Stage:
         with listen(self.config.server) as listening:
             self.url = listening.url
             self.port = int(listening.url.rpartition(":")[2])
-            http = HttpServer(create_app(self._services(media)), listening.sockets)
+            self.services = self._services(media)
+            self.dashboard = Dashboard(Operator(self.services, Levers(config=lambda: self.config, url=self.url)))
+            http = HttpServer(create_app(self.services, self.dashboard), listening.sockets)
             async with asyncio.TaskGroup() as group:
                 group.create_task(http.run())
                 group.create_task(media.run())
@@ -285,6 +296,7 @@ class Stage:
                 self._ready.set()
                 await self._over.wait()
                 self.dispatcher.close()
+                self.dashboard.close()
                 await http.stop()
                 media.close()
 
@@ -306,6 +318,8 @@ class Stage:
             max_context=lambda: self.dispatcher.max_context,
             auth=lambda: self.config.auth,
             keyring=lambda: self.keyring,
+            tracer=self.tracer,
+            watched=Watched(log=self.tail.after),
         )
 
     def _workers(self) -> tuple[WorkerStatus, ...]:

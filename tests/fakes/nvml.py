@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gemmad.supervisor.nvml import Nvml, NVMLDevice
+from gemmad.supervisor.nvml import TEMPERATURE_OF_GPU, Nvml, NVMLDevice
 
 GIB = 1 << 30
 
@@ -35,6 +35,11 @@ class Device(Struct, kw_only=True):
     counts: bool = True
     """Whether it tells its memory."""
     used_bytes: int = GIB
+    percent: int | None = None
+    """How busy it is; None, here and below: it cannot tell."""
+    milliwatts: int | None = None
+    limit_milliwatts: int | None = None
+    celsius: int | None = None
     cpu_words: tuple[int, ...] = (0b1111,)
     processes: tuple[tuple[int, int | None], ...] = ()
     mig: bool | None = None
@@ -92,6 +97,19 @@ class FakeNvml:
             raise NVMLError_NotSupported("Not Supported")
         return [types.SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in device.processes]
 
+    def nvmlDeviceGetUtilizationRates(self, device: NVMLDevice, /) -> Any:
+        return types.SimpleNamespace(gpu=_known(device.percent))
+
+    def nvmlDeviceGetPowerUsage(self, device: NVMLDevice, /) -> int:
+        return _known(device.milliwatts)
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, device: NVMLDevice, /) -> int:
+        return _known(device.limit_milliwatts)
+
+    def nvmlDeviceGetTemperature(self, device: NVMLDevice, sensor: int, /) -> int:
+        assert sensor == TEMPERATURE_OF_GPU
+        return _known(device.celsius)
+
     def nvmlDeviceGetCpuAffinity(self, device: NVMLDevice, words: int, /) -> Sequence[int]:
         if not device.cpu_words:
             raise NVMLError_NotSupported("Not Supported")
@@ -109,6 +127,12 @@ class FakeNvml:
         if device.slices[index] is None:
             raise NVMLError("Not Found")
         return device.slices[index]
+
+
+def _known(value: int | None) -> int:
+    if value is None:
+        raise NVMLError_NotSupported("Not Supported")
+    return value
 
 
 def nvml(*uuids: str) -> FakeNvml:

@@ -162,10 +162,10 @@ class DaemonProcess:
                 raise AssertionError(f"it had to be killed:\n{self.log}") from None
 
 
-def start_demo(folder: Path, *options: str) -> DaemonProcess:
+def start_demo(folder: Path, *options: str, env: dict[str, str] | None = None) -> DaemonProcess:
     """`gemmad serve --demo` as a user starts it, on a free port."""
     command = [sys.executable, "-m", "gemmad", "serve", "--demo", "--port", "0", *options]
-    return DaemonProcess(command, folder, env={"GEMMAD_ENGINE__DEVICE": "cpu"})
+    return DaemonProcess(command, folder, env={"GEMMAD_ENGINE__DEVICE": "cpu", **(env or {})})
 
 
 def start_fake(

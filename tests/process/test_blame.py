@@ -143,6 +143,6 @@ def test_a_daemon_refuses_it(tmp_path: Path) -> None:
         starts = sum(daemon.metric(f'gemmad_worker_starts_total{{worker="cpu{number}"}}') for number in range(2))
         assert starts <= 2 + 3
         (event,) = daemon.events("request refused, workers die of it")
-        assert event["request"] == "the-purple-one"
+        assert event["request_id"] == "the-purple-one"
         assert event["deaths"] == 3
         assert len([line for line in daemon.events("request finished") if line["request_id"] == "the-purple-one"]) == 1

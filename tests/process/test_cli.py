@@ -195,7 +195,7 @@ def test_a_request_is_cancelled(tmp_path: Path) -> None:
         assert requests(daemon) == []
         assert gemmad(daemon, "cancel", "mine/1").returncode == 2
         (asked,) = daemon.events("operator asks")
-        assert (asked["verb"], asked["request"]) == ("cancel", "mine/1")
+        assert (asked["verb"], asked["request_id"]) == ("cancel", "mine/1")
 
 
 def test_nobody_to_ask(tmp_path: Path, fake_daemon: DaemonProcess) -> None:

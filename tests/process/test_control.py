@@ -19,6 +19,7 @@ import msgspec
 import pytest
 from openai import APIStatusError
 
+from gemmad.api.dashboard.snapshot import Snapshot
 from gemmad.api.overview import Overview, WorkerOverview
 from gemmad.cli.health import UnixConnection
 from tests.fakes.somebody import needs_root, somebody_else
@@ -348,6 +349,10 @@ def test_a_user_without_rights(open_folder: Path) -> None:
         status, body = ask_as_nobody("POST", "/workers/all/drain")
         assert status == http.client.FORBIDDEN
         assert b"members of the group gemmad" in body
+        status, body = ask_as_nobody("POST", "/dashboard/token")
+        assert (status, b"gemmad-session" in body) == (http.client.FORBIDDEN, False)
+        snapshot = msgspec.json.decode(ask_as_nobody("GET", "/snapshot")[1], type=Snapshot)
+        assert (snapshot.overview.state, snapshot.log, snapshot.may_act) == ("ready", (), False)
         assert states(daemon) == ["ready"]
         assert daemon.events("operator asks") == []
         assert ask(connect(daemon), "POST", "/workers/all/resume")[0] == http.client.OK

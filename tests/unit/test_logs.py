@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -158,3 +159,31 @@ def test_a_logger_works_before_configuration() -> None:
     """A logger that is used before anything is configured raises nothing."""
     logging.getLogger().handlers[:] = []
     logs.get_logger("gemmad.early").info("early", value=1)
+
+
+def test_lines_of_a_request() -> None:
+    """What is bound is in every line of a task and of those that it begins, a library's too, and nowhere else; a
+    line's own field stays, and a second request has nothing of the first."""
+
+    async def serve(name: str, **more: str) -> None:
+        logs.bind_request(request_id=name, **more)
+        await asyncio.to_thread(log.info, "within")
+        log.info("of another", request_id="other")
+        logging.getLogger("somebody").warning("theirs")
+        assert logs.bound_fields() == {"request_id": name, **more}
+
+    async def main() -> None:
+        await asyncio.gather(serve("one", trace_id="t"), serve("two"))
+        log.info("outside")
+
+    out = configured()
+    asyncio.run(main())
+    told = [json.loads(line) for line in lines(out)]
+    seen = {(line["event"], line.get("request_id"), line.get("trace_id")) for line in told}
+    assert seen == {
+        *((event, "one", "t") for event in ("within", "theirs")),
+        *((event, "two", None) for event in ("within", "theirs")),
+        ("of another", "other", "t"),
+        ("of another", "other", None),
+        ("outside", None, None),
+    }

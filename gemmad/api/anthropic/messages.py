@@ -36,7 +36,6 @@ class Messages:
     async def create(self, http: Request) -> Response | ASGIApp:
         """A message, or a stream of its events. Raises what the table of errors translates."""
         record = record_of(http)
-        record.noteworthy = True
         body = await self._read(http)
         refuse_unsupported(MESSAGES, body)
         request = parse(MessagesRequest, body)
@@ -45,7 +44,7 @@ class Messages:
         ask = messages_ask(request, model=record.model, max_images=self._services.media().max_images)
         reply = await unless_gone(http.receive, self._admission.admit(ask, record, key=asker(http)))
         ended = partial(self._admission.note_end, reply, record)
-        message_id = f"msg_{uuid.uuid4().hex}"
+        message_id = record.response_id = f"msg_{uuid.uuid4().hex}"
         if request.stream:
             voice = MessageVoice(
                 message_id,

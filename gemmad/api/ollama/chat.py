@@ -65,7 +65,6 @@ class Chat:
 
     def _note(self, http: Request, request: StreamedRequest) -> str:
         record = record_of(http)
-        record.noteworthy = True
         record.stream = request.stream is not False
         record.model = model_name(self._services, request.model)
         return record.model

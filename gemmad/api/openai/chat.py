@@ -39,13 +39,13 @@ class ChatCompletions:
     async def create(self, http: HttpRequest) -> Response | ASGIApp:
         """A completion, or a stream of its chunks. Raises what the table of errors translates."""
         record = record_of(http)
-        record.noteworthy = True
         section = self._services.server()
         body = decode_object(await read_body(http, limit_bytes=section.max_body))
         chat = self._validate(body, record)
         ask = chat_ask(chat, model=record.model or chat.model, max_images=self._services.media().max_images)
         reply = await unless_gone(http.receive, self._admission.admit(ask, record, key=asker(http)))
         head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), ask.model)
+        record.response_id = head.id
         ended = partial(self._admission.note_end, reply, record)
         if chat.stream:
             voice = ChatVoice(head, size=ask.n, include_usage=chat.includes_usage)

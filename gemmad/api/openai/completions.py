@@ -41,7 +41,6 @@ class Completions:
     async def create(self, http: HttpRequest) -> Response | ASGIApp:
         """A completion, or a stream of its chunks. Raises what the table of errors translates."""
         record = record_of(http)
-        record.noteworthy = True
         section = self._services.server()
         body = decode_object(await read_body(http, limit_bytes=section.max_body))
         refuse_unsupported(body, COMPLETION)
@@ -53,6 +52,7 @@ class Completions:
         echoes = await self._echoes(asked) if asked.echo else []
         reply = await unless_gone(http.receive, self._admission.admit_all(asks, record, key=asker(http)))
         head = TextHead(f"cmpl-{uuid.uuid4().hex}", int(time.time()), record.model)
+        record.response_id = head.id
         ended = partial(self._admission.note_end, reply, record)
         if asked.stream:
             voice = TextVoice(head, size=reply.size, echoes=echoes, include_usage=asked.includes_usage)

@@ -13,7 +13,10 @@ import pytest
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gemmad.api.admin import AdminServices, create_admin_app, is_degraded
+from gemmad.api.admin import AdminServices, create_admin_app
+from gemmad.api.dashboard.snapshot import LivePoints, Snapshot, Token
+from gemmad.api.dashboard.watched import Watched
+from gemmad.api.operator import Levers, Operator, is_degraded
 from gemmad.api.overview import Asked, ConfigDiff, Overview, Reload, RequestList, SettingDiff, WorkerOverview
 from gemmad.api.peer import Peer, Wardens
 from gemmad.api.services import Services
@@ -22,6 +25,8 @@ from gemmad.dispatch.dispatcher import Dispatcher
 from gemmad.dispatch.listing import Listed
 from gemmad.generation import EngineLoad
 from gemmad.metrics import Metrics, Reading
+from gemmad.monitor.live import LivePoint
+from gemmad.monitor.tail import LogLine
 from gemmad.protocol.messages import PROTOCOL_VERSION, Heartbeat, Loading
 from gemmad.supervisor.lifecycle import State
 from gemmad.supervisor.listener import Outlook
@@ -40,34 +45,42 @@ WARDENS = Wardens(uid=1000, group=4242, group_name="gemmad")
 class Desk:
     """The control socket's app beside a stage; whoever asks through it is `peer`."""
 
-    def __init__(self, stage: Stage, *, pool_is_there: bool = True, reload: Reload | None = None) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        pool_is_there: bool = True,
+        reload: Reload | None = None,
+        watched: Watched | None = None,
+    ) -> None:
         unused: Any = None
         self.peer = WARDEN
         self.reloads: list[bool] = []
         """Those that were asked for: whether they were to change nothing."""
         section, model = DispatchSection(), ModelSection(served_names=("gemma",))
-        self.admin = AdminServices(
-            services=Services(
-                version="1.2.3",
-                served=lambda: None,
-                dispatcher=Dispatcher(section=lambda: section, clock=stage.clock),
-                workers=stage.pool.status,
-                metrics=Metrics(lambda: Reading(version="1.2.3")),
-                server=unused,
-                model=lambda: model,
-                sampling=unused,
-                media=unused,
-                max_context=lambda: 8192,
-            ),
-            wardens=WARDENS,
+        self.services = Services(
+            version="1.2.3",
+            served=lambda: None,
+            dispatcher=Dispatcher(section=lambda: section, clock=stage.clock),
+            workers=stage.pool.status,
+            metrics=Metrics(lambda: Reading(version="1.2.3")),
+            server=unused,
+            model=lambda: model,
+            sampling=unused,
+            media=unused,
+            max_context=lambda: 8192,
+            watched=watched or Watched(),
+            clock=stage.clock,
+        )
+        levers = Levers(
             pool=lambda: stage.pool if pool_is_there else None,
             last_reload=lambda: reload,
             reload=self._reload,
             config_diff=self._config_diff,
             config_path=Path("/etc/gemmad/gemmad.toml"),
             url="http://127.0.0.1:4363",
-            clock=stage.clock,
         )
+        self.admin = AdminServices(operator=Operator(self.services, levers), wardens=WARDENS)
         self._app = create_admin_app(self.admin)
 
     async def ask(self, method: str, path: str) -> httpx.Response:
@@ -309,7 +322,7 @@ def test_requests_are_listed_and_cancelled() -> None:
 
     async def script(stage: Stage) -> None:
         desk = Desk(stage)
-        dispatcher = desk.admin.services.dispatcher
+        dispatcher = desk.services.dispatcher
         worker = PlayedWorker(dispatcher, "cpu0")
         dispatcher.outlook_changed(Outlook.SERVING, wait_seconds=0.0)
         ticket = dispatcher.submit(request(1, 2, 3, max_tokens=9, request_id="a/b c"))
@@ -325,6 +338,75 @@ def test_requests_are_listed_and_cancelled() -> None:
         assert getattr(ticket.ending, "code", None) == "cancelled"
         again = await desk.ask("POST", "/requests/a%2Fb%20c/cancel")
         assert (again.status_code, again.json()["error"]["code"]) == (404, "request_not_found")
+
+    play(script)
+
+
+def line(number: int) -> LogLine:
+    return LogLine(number=number, at="2026-01-01T00:00:00Z", level="info", logger="x", event="said", fields={})
+
+
+def test_a_snapshot() -> None:
+    """Everyone is shown how the daemon is; the log and the right to act are a warden's."""
+    seen: list[int] = []
+
+    def log(after: int) -> tuple[LogLine, ...]:
+        seen.append(after)
+        return (line(7), line(8))
+
+    async def script(stage: Stage) -> None:
+        looks: list[None] = []
+        desk = Desk(stage, watched=Watched(log=log, looked_at=lambda: looks.append(None)))
+        snapshot = msgspec.json.decode((await desk.ask("GET", "/snapshot")).content, type=Snapshot)
+        assert (snapshot.may_act, [line.number for line in snapshot.log]) == (True, [7, 8])
+        assert [worker.name for worker in snapshot.overview.workers] == ["cpu0"]
+        await desk.ask("GET", "/snapshot?after=6")
+        await desk.ask("GET", "/snapshot?after=nonsense")
+        assert (seen, len(looks)) == ([0, 6, 0], 3)
+        desk.peer = VISITOR
+        snapshot = msgspec.json.decode((await desk.ask("GET", "/snapshot")).content, type=Snapshot)
+        assert (snapshot.may_act, snapshot.log, len(snapshot.overview.workers)) == (False, (), 1)
+
+    play(script)
+
+
+def test_the_last_minutes() -> None:
+    """Everyone may have them, the oldest second first."""
+    points = tuple(
+        LivePoint(
+            at=at,
+            running=1,
+            waiting=0,
+            tokens_per_second=2.0,
+            prompt_tokens_per_second=0.0,
+            ttft_p50=None,
+            ttft_p95=None,
+        )
+        for at in (1.0, 2.0)
+    )
+
+    async def script(stage: Stage) -> None:
+        desk = Desk(stage, watched=Watched(live=lambda: points))
+        desk.peer = VISITOR
+        answer = await desk.ask("GET", "/live")
+        assert msgspec.json.decode(answer.content, type=LivePoints).points == points
+        assert answer.headers["cache-control"] == "no-store"
+
+    play(script)
+
+
+def test_a_session_for_the_dashboard() -> None:
+    """A warden gets a token that opens the dashboard; who is none gets none."""
+
+    async def script(stage: Stage) -> None:
+        desk = Desk(stage)
+        given = msgspec.json.decode((await desk.ask("POST", "/dashboard/token")).content, type=Token)
+        session = desk.services.sessions.find(given.token)
+        assert session is not None
+        assert (session.uid, given.url) == (1000, "http://127.0.0.1:4363")
+        desk.peer = VISITOR
+        assert (await desk.ask("POST", "/dashboard/token")).status_code == 403
+        assert len(desk.services.sessions) == 1
 
     play(script)
 

@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from starlette.datastructures import Headers
 
 from gemmad.api.asks import ImageAsked
 from gemmad.api.images import prepare_images
+from gemmad.api.record import new_record
 from gemmad.errors import InvalidRequestError
 from gemmad.media.pixels import Pixels, digest_of, seal
 
@@ -43,7 +45,8 @@ def test_pixels_in_order() -> None:
     async def prepare() -> None:
         pool = Preparing()
         asyncio.get_running_loop().call_later(0.01, pool.let.set)
-        pixels = await prepare_images(pool, asked("slow", "quick"))
+        record = new_record(Headers(), method="POST", path="/", began=0.0)
+        pixels = await prepare_images(pool, asked("slow", "quick"), record)
         assert [pool.made.index(one) for one in pixels] == [1, 0]
         for one in pixels:
             one.close()
@@ -57,7 +60,9 @@ def test_one_failure_ends_all() -> None:
     async def prepare() -> None:
         pool = Preparing()
         with pytest.raises(InvalidRequestError) as caught:
-            await prepare_images(pool, asked("quick", "slow", "bad"))
+            await prepare_images(
+                pool, asked("quick", "slow", "bad"), new_record(Headers(), method="POST", path="/", began=0.0)
+            )
         assert caught.value.param == "images[2]"
         assert pool.cancelled == ["slow"]
         assert [one.fd for one in pool.made] == [-1]
@@ -70,7 +75,9 @@ def test_a_client_that_leaves() -> None:
 
     async def prepare() -> None:
         pool = Preparing()
-        task = asyncio.create_task(prepare_images(pool, asked("quick", "slow")))
+        task = asyncio.create_task(
+            prepare_images(pool, asked("quick", "slow"), new_record(Headers(), method="POST", path="/", began=0.0))
+        )
         while not pool.made:
             await asyncio.sleep(0)
         task.cancel()

@@ -2,10 +2,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
-from gemmad.config.document import config_toml, example_file, settings_page, toml_value
-from gemmad.config.keys import changes, keys
+import pytest
+
+from gemmad.config.document import (
+    MAY_BE_SECRET,
+    config_toml,
+    example_file,
+    settings_page,
+    told_value,
+    toml_value,
+    without_secret,
+)
+from gemmad.config.keys import changes, keys, sections
 from gemmad.config.load import load_config
+from gemmad.config.quantities import Address
 from gemmad.config.schema import Config
 
 ROOT = Path(__file__).parents[3]
@@ -72,3 +84,33 @@ def test_the_example_says_nothing(tmp_path: Path) -> None:
 def test_a_value_as_it_stands_in_a_file() -> None:
     """What is not set has no text."""
     assert (toml_value(None), toml_value(("a",)), toml_value(Path("/x"))) == (None, '["a"]', '"/x"')
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://hooks.example.com:8443/services/T0/secret", "https://hooks.example.com:8443/…"),
+        ("https://hooks.example.com/?token=secret", "https://hooks.example.com/…"),
+        ("https://hooks.example.com/", "https://hooks.example.com"),
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
+        (None, None),
+    ],
+)
+def test_what_may_be_a_secret(address: str | None, told: str | None) -> None:
+    """Of an address that may let its reader in only the host is told; other settings are told as they are."""
+    for key in ("monitor.webhook", "tracing.endpoint"):
+        assert without_secret(key, address) == told
+        assert told_value(key, address) == toml_value(told)
+    assert told_value("model.path", Path("/srv/m")) == '"/srv/m"'
+    assert told_value("server.port", 80) == "80"
+
+
+def test_every_address_may_be_a_secret() -> None:
+    """Settings that take a URL are among those of which only the host is told."""
+    addresses = {
+        f"{section}.{name}"
+        for section, kind in sections().items()
+        for name, annotation in get_type_hints(kind, include_extras=True).items()
+        if Address in (annotation, *get_args(annotation))
+    }
+    assert addresses == MAY_BE_SECRET

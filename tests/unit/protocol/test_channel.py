@@ -11,6 +11,7 @@ import pytest
 
 from gemmad.errors import ProtocolError
 from gemmad.generation import Prompt, SamplingParams
+from gemmad.logs import bind_request, bound_fields
 from gemmad.protocol.channel import MAX_FDS, AsyncChannel, BlockingChannel
 from gemmad.protocol.messages import Abort, Drain, FromWorker, Rejected, Shutdown, Submit, ToWorker
 
@@ -309,3 +310,29 @@ def test_too_many_descriptors(pair: Pair) -> None:
         daemon.channel.close()
 
     asyncio.run(scenario())
+
+
+def test_what_comes_of_a_message_is_nobodys(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A channel that is opened, or found closed, while one request is served logs nothing in that request's name."""
+    ours, theirs = pair
+    seen: list[dict[str, str]] = []
+
+    async def main() -> None:
+        over = asyncio.Event()
+
+        def note(_said: object) -> None:
+            seen.append(bound_fields())
+            if len(seen) == 2:
+                over.set()
+
+        bind_request(request_id="mine")
+        channel: AsyncChannel[FromWorker] = AsyncChannel(ours, FromWorker, on_message=note, on_closed=note)
+        BlockingChannel(theirs, ToWorker).send(Rejected(1, "no"))
+        theirs.shutdown(socket.SHUT_RDWR)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await over.wait()
+        channel.close()
+        assert bound_fields() == {"request_id": "mine"}
+
+    asyncio.run(main())
+    assert seen == [{}, {}]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmad.supervisor.ending import Evidence, judge_end
+from gemmad.supervisor.ending import Cause, Evidence, judge_end
 from gemmad.supervisor.listener import Verdict
 from gemmad.supervisor.restart import Fault, FaultKind
 
@@ -48,12 +48,41 @@ def test_endings(known: Evidence, kind: FaultKind | None, verdict: Verdict, reas
     assert reason in ending.reason
 
 
+@pytest.mark.parametrize(
+    ("known", "cause"),
+    [
+        (evidence(0, asked=True), None),
+        (evidence(1), Cause.CRASH),
+        (evidence(-signal.SIGSEGV), Cause.CRASH),
+        (evidence(0), Cause.EXIT),
+        (evidence(KILLED), Cause.KILLED),
+        (evidence(KILLED, starved="killed by the kernel"), Cause.MEMORY),
+        (evidence(KILLED, served=False, starved="killed by the kernel"), Cause.MEMORY),
+        (evidence(1, served=False), Cause.LOAD_FAILED),
+        (evidence(KILLED, served=False), Cause.LOAD_FAILED),
+        (evidence(KILLED, served=False, doom=HUNG, hung=True), Cause.LOAD_FAILED),
+        (evidence(3, served=False, short="it is full"), Cause.MEMORY),
+        (evidence(1, short="it is full"), Cause.CRASH),
+        (evidence(3, served=False), Cause.SETTINGS),
+        (evidence(4), Cause.DEVICE_LOST),
+        (evidence(KILLED, doom=Fault(FaultKind.DEVICE_LOST, "Xid 79")), Cause.DEVICE_LOST),
+        (evidence(KILLED, doom=HUNG, hung=True), Cause.HANG),
+        (evidence(KILLED, doom=Fault(FaultKind.CRASH, "it broke the protocol")), Cause.CRASH),
+    ],
+)
+def test_causes(known: Evidence, cause: Cause | None) -> None:
+    """Each end that is a fault has one word to be counted by; an end that was asked for has none."""
+    assert judge_end(known).cause is cause
+
+
 @given(
     st.builds(
         Evidence,
         exit_code=st.integers(-64, 255),
         asked=st.booleans(),
         draining=st.booleans(),
+        served=st.booleans(),
+        hung=st.booleans(),
         doom=st.sampled_from([None, HUNG, Fault(FaultKind.DEVICE_LOST, "Xid 79")]),
         from_outside=st.booleans(),
         starved=st.sampled_from([None, "killed by the kernel"]),
@@ -65,5 +94,6 @@ def test_every_end_is_judged(known: Evidence) -> None:
     """No combination is without words, and who did as it was told is never suspected."""
     ending = judge_end(known)
     assert ending.reason
+    assert (ending.cause is None) == (ending.kind is None)
     if ending.kind is None:
         assert ending.verdict is Verdict.INNOCENT

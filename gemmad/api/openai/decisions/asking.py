@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gemmad.api.images import close_all
 from gemmad.dispatch.dispatcher import Dispatcher
+from gemmad.dispatch.journey import Journey
 from gemmad.dispatch.ticket import Request, Ticket
 from gemmad.errors import QueueFullError, RequestFailedError
 from gemmad.generation import Prompt, SamplingParams, TokenLogprobs, Usage
@@ -50,14 +51,17 @@ class Asking:
         *,
         request_id: str,
         key: str,
+        on_journey: Callable[[Journey], None] = lambda _journey: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`on_journey` is told of each prompt's, once it has ended."""
         self.begun = False
         """Whether a prompt was admitted."""
         self.first_token_at: float | None = None
         self._dispatcher = dispatcher
         self._request_id = request_id
         self._key = key
+        self._on_journey = on_journey
         self._clock = clock
         self._under_way = 0
         self._one_ended = asyncio.Event()
@@ -122,6 +126,7 @@ class Asking:
                 pass
         finally:
             ticket.close()
+            self._on_journey(ticket.journey)
             self._under_way -= 1
             self._one_ended.set()
         self._note(ticket)

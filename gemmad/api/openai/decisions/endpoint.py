@@ -45,12 +45,15 @@ class Decisions:
     async def create(self, http: HttpRequest) -> Response:
         """All answers at once. Raises what the table of errors translates."""
         record = record_of(http)
-        record.noteworthy = True
         body = decode_object(await read_body(http, limit_bytes=self._services.server().max_body))
         request = parse_decision(body)
         record.model = self._services.model_name(request.model)
         asking = Asking(
-            self._services.dispatcher, request_id=record.request_id, key=asker(http), clock=self._services.clock
+            self._services.dispatcher,
+            request_id=record.request_id,
+            key=asker(http),
+            on_journey=record.note_journey,
+            clock=self._services.clock,
         )
         decided = await self._decide(http, request, asking, record)
         return Response(wire.encode(decided), media_type="application/json")
@@ -66,8 +69,9 @@ class Decisions:
         error: str | None = None
         pixels: tuple[Pixels, ...] = ()
         try:
-            pixels = await unless_gone(http.receive, _pixels(served, pictures))
-            plan = await _plan(served.text, talk, worded, pixels=pixels)
+            pixels = await unless_gone(http.receive, _pixels(served, pictures, record))
+            with record.phase("tokenise"):
+                plan = await _plan(served.text, talk, worded, pixels=pixels)
             plan.check(self._services.max_context() or served.text.context_length)
             told = await unless_gone(http.receive, asking.ask(list(plan.probes(pixels))))
         except BaseException as failure:
@@ -90,6 +94,7 @@ class Decisions:
         if asking.first_token_at is not None:
             record.ttft_seconds = round(asking.first_token_at - record.began, 4)
             metrics.first_token.observe(record.ttft_seconds)
+            self._services.watched.first_token(record.ttft_seconds)
         if error is None:
             record.finish = "stop"
             metrics.whole_request.observe(self._services.clock() - record.began)
@@ -98,12 +103,13 @@ class Decisions:
         metrics.requests.labels(outcome=record.finish).inc()
 
 
-async def _pixels(served: Served, pictures: Pictures) -> tuple[Pixels, ...]:
+async def _pixels(served: Served, pictures: Pictures, record: Record) -> tuple[Pixels, ...]:
     if not pictures.asked:
         return ()
     if served.media is None:
         raise InvalidRequestError("This model takes no images.", param=pictures.asked[0].param)
-    return await prepare_images(served.media, pictures.asked)
+    with record.phase("media", images=len(pictures.asked)):
+        return await prepare_images(served.media, pictures.asked, record)
 
 
 async def _plan(text: TextModel, talk: Conversation, worded: Sequence[Worded], *, pixels: Sequence[Pixels]) -> Plan:

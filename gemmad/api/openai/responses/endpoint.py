@@ -32,12 +32,9 @@ from gemmad.api.services import Services
 from gemmad.api.stream import ReplyStream
 from gemmad.api.whole import hear_out
 from gemmad.errors import InvalidRequestError, TooManyAtOnceError, UnknownResponseError
-from gemmad.logs import get_logger
 
 RETRY_SECONDS = 5.0
 """When to come back who has too much in the background."""
-
-_log = get_logger(__name__)
 
 
 class _Running(Struct, frozen=True, eq=False):
@@ -68,7 +65,6 @@ class Responses:
     async def create(self, http: HttpRequest) -> HttpResponse | ASGIApp:
         """A response, a stream of its events, or one that is only begun. Raises what the table of errors translates."""
         record, key = record_of(http), asker(http)
-        record.noteworthy = True
         body = decode_object(await read_body(http, limit_bytes=self._services.server().max_body))
         refuse_unsupported(body)
         request = parse(CreateRequest, body)
@@ -80,6 +76,7 @@ class Responses:
             self._require_room(http, key)
         reply = await unless_gone(http.receive, self._admit(drafted, request, record, key=key))
         teller = Teller(self._blank(drafted, request), names=drafted.names, clock=self._clock)
+        record.response_id = teller.response.id
         if request.background:
             return self._begin(reply, teller, drafted, record, key=key, stream=bool(request.stream))
         ended = partial(self._admission.note_end, reply, record)
@@ -214,6 +211,8 @@ class Responses:
         self, reply: Reply, teller: Teller, drafted: Draft, record: Record, *, key: str, stream: bool
     ) -> HttpResponse | ASGIApp:
         ended = partial(self._note_background, teller, record, partial(self._admission.note_end, reply, record))
+        record.background = True
+        record.hold()
         run = Run(reply, teller, taped=stream, ended=ended)
         response = teller.response
         self._running[response.id] = _Running(run, key, drafted)
@@ -225,8 +224,8 @@ class Responses:
         self, teller: Teller, record: Record, note_end: Callable[[str | None], None], error: str | None
     ) -> None:
         note_end(error)
+        record.release()
         response = teller.response
-        _log.info("background response finished", request_id=record.request_id, status=response.status)
         running = self._running.pop(response.id, None)
         if running is not None:
             events = tuple(running.run.tape.events) if running.run.tape is not None else None
