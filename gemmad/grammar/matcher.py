@@ -7,6 +7,7 @@ another worker begins anew there, accepts what was said already, and goes on as 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import threading
 from collections.abc import Sequence
@@ -83,11 +84,15 @@ class Grammars:
         self._compiling = concurrent.futures.ThreadPoolExecutor(COMPILING_THREADS, thread_name_prefix="grammar")
         self._reading: concurrent.futures.Future[Vocabulary] | None = None
         self._lock = threading.Lock()
+        self._meeting = threading.Barrier(COMPILING_THREADS)
 
     def warm(self) -> concurrent.futures.Future[None]:
-        """Begin to read the vocabulary, if that has not begun: a second for Gemma's, with the interpreter held."""
+        """Begin to read the vocabulary, if that has not begun: a second for Gemma's, with the interpreter held. Done
+        when it is read and every thread is there."""
         self._read()
-        return self._compiling.submit(lambda: None)
+        # One that waits is not idle, so that the next one is begun.
+        ends = [self._compiling.submit(self._meet) for _ in range(COMPILING_THREADS)]
+        return self._compiling.submit(lambda: _all(ends))
 
     def begin(self, source: str) -> concurrent.futures.Future[Matcher]:
         """A matcher at the beginning of `source`, made in a thread of its own. Fails with InvalidRequestError if it
@@ -112,8 +117,13 @@ class Grammars:
 
     def close(self) -> None:
         """End the threads; what has not begun is cancelled."""
+        self._meeting.abort()
         self._compiling.shutdown(wait=True, cancel_futures=True)
         self._executor = None
+
+    def _meet(self) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):  # it is closed meanwhile
+            self._meeting.wait()
 
     def _read(self) -> concurrent.futures.Future[Vocabulary]:
         with self._lock:
@@ -138,3 +148,8 @@ class Grammars:
 def _half_of_the_cores() -> int:
     """The other half computes, compiles and reads."""
     return max(1, min(len(os.sched_getaffinity(0)) // 2, MOST_FILLING_THREADS))
+
+
+def _all(futures: Sequence[concurrent.futures.Future[None]]) -> None:
+    for future in futures:
+        future.result()
