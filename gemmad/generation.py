@@ -157,6 +157,10 @@ class Capacity(Struct, frozen=True, kw_only=True):
     page_tokens: int
     full_pages: int
     sliding_pages: int
+    weights: WeightFormat = "bf16"
+    """What most of the layers' matrices are kept in, and"""
+    kv: KVFormat = "bf16"
+    """what keys and values are; bf16 is the dtype that is computed in."""
 
 
 class MemoryRow(Struct, frozen=True):

@@ -10,11 +10,13 @@ from gemmad.cli.main import app
 from gemmad.cli.manual import man_pages
 from gemmad.cli.reference import cli_page, read_groups
 from gemmad.config.document import example_file, settings_page
+from gemmad.planning.cards import cards_table
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MAN = ROOT / "packaging" / "man"
 COMPLETIONS = ROOT / "packaging" / "completions"
+CARDS = ("<!-- cards -->", "<!-- /cards -->")
 
 
 def main() -> None:
@@ -22,7 +24,16 @@ def main() -> None:
     (DOCS / "configuration.md").write_text(settings_page())
     (ROOT / "packaging" / "gemmad.toml").write_text(example_file())
     (DOCS / "api-fields.md").write_text(fields_page())
+    write_cards()
     write_command_line()
+
+
+def write_cards() -> None:
+    """The table of formats on common cards, between its marks in a page that is written by hand."""
+    page = DOCS / "quantisation.md"
+    before, rest = page.read_text().split(CARDS[0])
+    after = rest.split(CARDS[1])[1]
+    page.write_text(f"{before}{CARDS[0]}\n{cards_table()}\n{CARDS[1]}{after}")
 
 
 def write_command_line() -> None:

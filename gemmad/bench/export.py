@@ -1,4 +1,5 @@
-"""An engine's weights under the names that checkpoints give them: views of the merged tensors, no second copy."""
+"""An engine's weights under the names that checkpoints give them: views of the merged tensors, no second copy but of
+matrices that are coded, which are decoded."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from gemmad.kernels.matrices import Matrix, decode
 from gemmad.models.config import ModelConfig, TextShape
 from gemmad.models.weights import LayerWeights, Weights
 
@@ -16,13 +18,13 @@ SHARD_BYTES = 4 << 30
 
 
 def text_tensors(shape: TextShape, weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name as in Gemma3TextModel, and tensor. Norms are given as files have them, `w` of `1 + w`, in the matrices'
-    dtype; those alone are copies."""
-    yield "embed_tokens.weight", weights.embedding
+    """Name as in Gemma3TextModel, and tensor in the dtype that is computed in. Norms are given as files have them, `w`
+    of `1 + w`; they are copies, as are matrices that were coded."""
+    yield "embed_tokens.weight", _numbers(weights.embedding, weights.dtype)
     for index, layer in enumerate(weights.layers):
-        for name, tensor in _layer_tensors(shape, layer):
+        for name, tensor in _layer_tensors(shape, layer, weights.dtype):
             yield f"layers.{index}.{name}", tensor
-    yield "norm.weight", _as_stored(weights.final_norm, weights.embedding.dtype)
+    yield "norm.weight", _as_stored(weights.final_norm, weights.dtype)
 
 
 def write_checkpoint(config: ModelConfig, weights: Weights, folder: Path) -> int:
@@ -44,14 +46,14 @@ def write_checkpoint(config: ModelConfig, weights: Weights, folder: Path) -> int
     return total
 
 
-def _layer_tensors(shape: TextShape, layer: LayerWeights) -> Iterator[tuple[str, torch.Tensor]]:
-    rows = shape.kv_heads * shape.head_dim
-    for name, part in zip("qkv", torch.split(layer.qkv, [shape.heads * shape.head_dim, rows, rows]), strict=True):
+def _layer_tensors(shape: TextShape, layer: LayerWeights, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    rows, qkv = shape.kv_heads * shape.head_dim, _numbers(layer.qkv, dtype)
+    for name, part in zip("qkv", torch.split(qkv, [shape.heads * shape.head_dim, rows, rows]), strict=True):
         yield f"self_attn.{name}_proj.weight", part
-    yield "self_attn.o_proj.weight", layer.o
-    for name, part in zip(("gate", "up"), layer.gate_up.chunk(2), strict=True):
+    yield "self_attn.o_proj.weight", _numbers(layer.o, dtype)
+    for name, part in zip(("gate", "up"), _numbers(layer.gate_up, dtype).chunk(2), strict=True):
         yield f"mlp.{name}_proj.weight", part
-    yield "mlp.down_proj.weight", layer.down
+    yield "mlp.down_proj.weight", _numbers(layer.down, dtype)
     for name, norm in (
         ("self_attn.q_norm", layer.q_norm),
         ("self_attn.k_norm", layer.k_norm),
@@ -60,7 +62,11 @@ def _layer_tensors(shape: TextShape, layer: LayerWeights) -> Iterator[tuple[str,
         ("pre_feedforward_layernorm", layer.pre_feedforward_norm),
         ("post_feedforward_layernorm", layer.post_feedforward_norm),
     ):
-        yield f"{name}.weight", _as_stored(norm, layer.qkv.dtype)
+        yield f"{name}.weight", _as_stored(norm, dtype)
+
+
+def _numbers(matrix: Matrix, dtype: torch.dtype) -> torch.Tensor:
+    return matrix if isinstance(matrix, torch.Tensor) else decode(matrix, dtype)
 
 
 def _as_stored(norm: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

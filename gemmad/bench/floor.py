@@ -55,7 +55,11 @@ class Cost:
 
     shape: TextShape
     itemsize: int
-    """Bytes of a weight, a key or a value."""
+    """Bytes of a number, wherever it is not coded."""
+    coded_bytes: int | None = None
+    """Of all layers' matrices and the head, where they are coded."""
+    kv_coded: bool = False
+    """Whether keys and values are codes of a byte, with a float32 for each head's."""
 
     @property
     def layer_weights(self) -> int:
@@ -72,6 +76,8 @@ class Cost:
     @property
     def weight_bytes(self) -> int:
         """Read in each step that draws a token. Norms are left out: a thousandth of a thousandth."""
+        if self.coded_bytes is not None:
+            return self.coded_bytes
         return (self.layer_weights + self.head_weights) * self.itemsize
 
     def decode(self, batch: int, context: float) -> Work:
@@ -104,7 +110,8 @@ class Cost:
     @property
     def _kv_bytes(self) -> int:
         """Of one token on one layer."""
-        return 2 * self.shape.kv_heads * self.shape.head_dim * self.itemsize
+        head = self.shape.head_dim + 4 if self.kv_coded else self.shape.head_dim * self.itemsize
+        return 2 * self.shape.kv_heads * head
 
     @property
     def _seen_flop(self) -> float:

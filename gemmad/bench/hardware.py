@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
@@ -14,6 +15,13 @@ _TRIES = 10
 _CPU_COPY_BYTES = 256 << 20
 _GPU_COPY_BYTES = 2 << 30
 _CPU_SIDE, _GPU_SIDE = 1024, 8192
+
+
+def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The first GPU, unless there is none or the CPU is asked for."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda:0")
 
 
 def dtype_on(device: torch.device) -> torch.dtype:

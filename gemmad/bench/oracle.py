@@ -21,7 +21,7 @@ def quiet() -> None:
 
 
 def from_weights(config: ModelConfig, weights: Weights) -> Any:
-    """A Gemma3ForCausalLM whose parameters are views of `weights`. The vision tower is left out."""
+    """A Gemma3ForCausalLM whose parameters are views of `weights`, or what codes stand for; the tower is left out."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, Gemma3ForCausalLM
 
@@ -32,8 +32,8 @@ def from_weights(config: ModelConfig, weights: Weights) -> Any:
         model = Gemma3ForCausalLM(text)
     for name, tensor in text_tensors(config.text, weights):
         _put(model.model, name, tensor)
-    _put(model, "lm_head.weight", weights.embedding)
-    return model.to(weights.embedding.device).eval()
+    _put(model, "lm_head.weight", model.model.embed_tokens.weight)
+    return model.to(weights.device).eval()
 
 
 def from_folder(config: ModelConfig, *, device: torch.device, dtype: torch.dtype) -> Any:

@@ -107,6 +107,13 @@ def _with_floor(row: Row, roof: Roof, work: Work, *, floor: float, at: float) ->
     )
 
 
+def replace_json(path: Path, report: Struct) -> None:
+    """Put a report into a file, whole: who reads it meanwhile sees the old one."""
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    os.replace(new, path)
+
+
 class Recorder:
     """Holds the report of the run under way, and writes it whenever it changes. One writer: the run."""
 
@@ -132,8 +139,5 @@ class Recorder:
         self._write()
 
     def _write(self) -> None:
-        if self._path is None:
-            return
-        new = self._path.with_name(self._path.name + ".new")
-        new.write_bytes(msgspec.json.format(msgspec.json.encode(self.report), indent=2) + b"\n")
-        os.replace(new, self._path)
+        if self._path is not None:
+            replace_json(self._path, self.report)

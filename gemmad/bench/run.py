@@ -17,8 +17,8 @@ import gemmad
 from gemmad.bench import again, agreement, compare, constrained, crowd, idle, mixed, speed, start
 from gemmad.bench import memory as room
 from gemmad.bench.facts import device_facts, git_commit, library_versions
-from gemmad.bench.floor import Cost, Roof
-from gemmad.bench.hardware import measure_roof
+from gemmad.bench.floor import Roof
+from gemmad.bench.hardware import choose_device, measure_roof
 from gemmad.bench.record import Recorder, Row
 from gemmad.bench.rig import DoesNotApply, Rig, now
 from gemmad.bench.sizes import sizes_for
@@ -61,7 +61,7 @@ class Run:
         self._wanted = wanted
         self._telling = telling
         self._budget = budget
-        self._device = _device(wanted)
+        self._device = choose_device(wanted.device)
         if wanted.threads is not None:
             torch.set_num_threads(wanted.threads)
         self._sizes = sizes_for(self._device.type, quick=wanted.quick)
@@ -88,7 +88,7 @@ class Run:
         self._scenario(names[0], [Case("building the engine", lambda: self._build(rigs))], clear=lambda: None)
         if not rigs:
             return
-        cost = Cost(self._subject.config.text, self._subject.dtype.itemsize)
+        cost = self._subject.cost
         stage = Stage(rigs[0], self._sizes, cost, roof, self._budget, self._wanted.repeat)
         for name in names:
             self._scenario(name, ON_THE_ENGINE[name](stage), clear=stage.rig.clear)
@@ -173,7 +173,7 @@ class Run:
 
 
 def _model_facts(subject: Subject) -> dict[str, Any]:
-    cost = Cost(subject.config.text, subject.dtype.itemsize)
+    cost = subject.cost
     return {
         "name": subject.name,
         "dtype": str(subject.dtype).removeprefix("torch."),
@@ -181,12 +181,6 @@ def _model_facts(subject: Subject) -> dict[str, Any]:
         "head_weights": cost.head_weights,
         "text": msgspec.to_builtins(subject.config.text),
     }
-
-
-def _device(wanted: Wanted) -> torch.device:
-    if wanted.device == "cpu" or (wanted.device == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    return torch.device("cuda:0")
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from gemmad.bench.stage import Budget, Case
 from gemmad.bench.subject import Subject
 from gemmad.engines.install import module_command
 from gemmad.generation import EngineSettings
+from gemmad.planning.gguf import find_gguf
 from gemmad.protocol.channel import BlockingChannel
 from gemmad.protocol.messages import (
     PROTOCOL_VERSION,
@@ -149,7 +150,9 @@ def _row(label: str, lives: list[Start], subject: Subject) -> Row:
 
 def checkpoint_bytes(folder: Path) -> int:
     """Of the files that hold weights."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    gguf = find_gguf(folder)
+    paths = folder.glob("*.safetensors") if gguf is None else gguf.paths
+    return sum(path.stat().st_size for path in paths)
 
 
 def forget_files(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from gemmad.bench.floor import Cost
 from gemmad.bench.hardware import dtype_on
 from gemmad.bench.shapes import link_first_layers, write_shape
 from gemmad.bench.sizes import Sizes
@@ -15,9 +16,11 @@ from gemmad.bench.wanted import Wanted
 from gemmad.demo import CHECKPOINT
 from gemmad.engine.build import assemble, build_engine
 from gemmad.engine.engine import Engine
-from gemmad.generation import EngineSettings, usual_page_tokens
+from gemmad.engine.memory import shape_of
+from gemmad.generation import EngineSettings, WeightFormat, usual_page_tokens
 from gemmad.models.config import ModelConfig, read_config
 from gemmad.models.weights import Weights, random_weights
+from gemmad.planning.codes import weight_pieces
 
 Progress = Callable[[str, float], None]
 
@@ -41,6 +44,8 @@ class Subject:
             max_sequences=wanted.sequences or sizes.sequences,
             page_tokens=wanted.page_tokens or usual_page_tokens(str(device)),
             attention=wanted.attention,
+            weights=wanted.weights,
+            kv=wanted.kv,
             cpu_threads=wanted.threads,
         )
         self._weights: Weights | None = None
@@ -55,8 +60,19 @@ class Subject:
         """Those that were made up, on the device."""
         assert self.random is not None
         if self._weights is None:
-            self._weights = random_weights(self.config, device=self.device, dtype=self.dtype)
+            self._weights = random_weights(self.config, device=self.device, dtype=self.dtype, format=self._made_up)
         return self._weights
+
+    @property
+    def cost(self) -> Cost:
+        """What its work costs at least, in the formats that it is measured in."""
+        text, itemsize, settings = self.config.text, self.dtype.itemsize, self.settings
+        coded = sum(weight_pieces(shape_of(self.config), settings.weights, itemsize=itemsize))
+        return Cost(text, itemsize, coded_bytes=coded, kv_coded=settings.kv in ("fp8", "int8"))
+
+    @property
+    def _made_up(self) -> WeightFormat:
+        return "bf16" if self.settings.weights == "auto" else self.settings.weights
 
     def let_go(self) -> None:
         """Forget the weights."""
@@ -79,7 +95,10 @@ def _name(wanted: Wanted) -> str:
     if wanted.random_weights is None:
         model = Path(str(wanted.model))
         name = "the bundled model" if model == CHECKPOINT else model.resolve().name
-    return name if wanted.layers is None else f"{name}, first {wanted.layers} layers"
+    formats = (("weights", wanted.weights), ("KV cache", wanted.kv))
+    coded = [f"{what} in {kind}" for what, kind in formats if kind not in ("auto", "bf16")]
+    parts = [name, *coded] if wanted.layers is None else [name, f"first {wanted.layers} layers", *coded]
+    return ", ".join(parts)
 
 
 def _folder(wanted: Wanted, empty: Path) -> Path:

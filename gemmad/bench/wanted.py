@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from gemmad.generation import AttentionBackend
+from gemmad.generation import AttentionBackend, KVFormat, WeightFormat
 
 ShapeName = Literal["270m", "1b", "4b", "12b", "27b"]
 
@@ -58,6 +58,9 @@ class Wanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: int | None = None
     """On a CPU."""
     attention: AttentionBackend = "auto"
+    weights: WeightFormat = "auto"
+    """auto: as the checkpoint has them, made up ones uncoded."""
+    kv: KVFormat = "bf16"
     json: str | None = None
     markdown: str | None = None
     command: tuple[str, ...] = ()

@@ -1,9 +1,7 @@
-"""`gemmad bench`: how fast it is here. The measuring program needs torch, which this side never imports; so this
-process becomes that program, and signals and the exit status need no one to pass them on."""
+"""`gemmad bench`: how fast it is here. This process becomes the measuring program."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,8 +10,9 @@ import msgspec
 import typer
 
 from gemmad.bench.wanted import SCENARIOS, ShapeName, Wanted
-from gemmad.cli.exits import EXIT_FAILED, EXIT_USAGE, fail
-from gemmad.generation import AttentionBackend
+from gemmad.cli.exits import EXIT_USAGE, fail
+from gemmad.cli.program import become_the_program
+from gemmad.generation import AttentionBackend, KVFormat, WeightFormat
 
 _ONLY_HELP = "Scenarios, with commas between: " + ", ".join(SCENARIOS) + "."
 
@@ -40,6 +39,8 @@ def bench(  # noqa: PLR0913, PLR0917 - each is a flag
     threads: Annotated[int | None, typer.Option(help="Threads to compute with on a CPU.", min=1)] = None,
     page_tokens: Annotated[int | None, typer.Option(help="engine.page_tokens.", min=1, max=256)] = None,
     attention: Annotated[AttentionBackend, typer.Option(help="engine.attention.")] = "auto",
+    weights: Annotated[WeightFormat, typer.Option(help="engine.weights.")] = "auto",
+    kv: Annotated[KVFormat, typer.Option(help="engine.kv.")] = "bf16",
     json: Annotated[Path | None, typer.Option(help="Write everything here, as it comes.", metavar="FILE")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the table here in the end.", metavar="FILE")] = None,
 ) -> None:
@@ -52,43 +53,29 @@ def bench(  # noqa: PLR0913, PLR0917 - each is a flag
     for file in (json, markdown):
         if file is not None and not file.absolute().parent.is_dir():
             fail(f"{file}: there is no such folder", EXIT_USAGE)
-    become_the_program(
-        Wanted(
-            model=str(_demo_model() if demo else model) if demo or model is not None else None,
-            random_weights=random_weights,
-            layers=layers,
-            device=device,
-            only=_names(only),
-            compare=compare is not None,
-            repeat=repeat,
-            quick=quick,
-            seconds=seconds,
-            traffic_seconds=traffic_seconds,
-            sequences=sequences,
-            context=context,
-            threads=threads,
-            page_tokens=page_tokens,
-            attention=attention,
-            json=_told(json),
-            markdown=_told(markdown),
-            command=("gemmad", *sys.argv[1:]),
-        )
+    wanted = Wanted(
+        model=str(_demo_model() if demo else model) if demo or model is not None else None,
+        random_weights=random_weights,
+        layers=layers,
+        device=device,
+        only=_names(only),
+        compare=compare is not None,
+        repeat=repeat,
+        quick=quick,
+        seconds=seconds,
+        traffic_seconds=traffic_seconds,
+        sequences=sequences,
+        context=context,
+        threads=threads,
+        page_tokens=page_tokens,
+        attention=attention,
+        weights=weights,
+        kv=kv,
+        json=_told(json),
+        markdown=_told(markdown),
+        command=("gemmad", *sys.argv[1:]),
     )
-
-
-def become_the_program(wanted: Wanted) -> None:
-    """Does not return."""
-    from gemmad.config.paths import find_paths
-    from gemmad.engines.store import EngineStore, engines_dir
-    from gemmad.supervisor.interpreter import Interpreter
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        command = Interpreter(EngineStore(engines_dir(find_paths(os.environ)))).command("gemmad.bench")
-    except OSError as error:
-        fail(str(error), EXIT_FAILED)
-    os.execv(command[0], [*command, msgspec.json.encode(wanted).decode()])  # noqa: S606
+    become_the_program("gemmad.bench", msgspec.json.encode(wanted).decode())
 
 
 def _names(only: str | None) -> tuple[str, ...]:

@@ -28,8 +28,16 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "recycle": ("gemmad recycle gpu0", "gemmad recycle --all --wait"),
     "reload": ("gemmad reload --dry-run", "gemmad reload"),
     "bench": ("gemmad bench --demo --quick", "gemmad bench --model /srv/gemma-3-12b-it --markdown bench.md"),
+    "evaluate": (
+        "gemmad evaluate --demo --text chats.txt --replies --context 512",
+        "gemmad evaluate --model google/gemma-3-4b-it --text wiki.test.raw --json run.json",
+    ),
     "doctor": ("gemmad doctor", "gemmad doctor --json | jq .summary"),
-    "plan": ("gemmad plan", "gemmad plan --model 12b --gpu-memory 24GiB --context 32768"),
+    "plan": (
+        "gemmad plan",
+        "gemmad plan --model 12b --gpu-memory 12GiB",
+        "gemmad plan --model 12b --gpu-memory 24GiB --context 32768 --propose",
+    ),
     "pull": ("gemmad pull google/gemma-3-4b-it", "gemmad pull google/gemma-3-4b-it --verify"),
     "models": ("gemmad models", "gemmad models --json"),
     "rm": ("gemmad rm google/gemma-3-4b-it",),

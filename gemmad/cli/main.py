@@ -14,6 +14,7 @@ from gemmad.cli import (
     doctor,
     drain,
     engine,
+    evaluate,
     health,
     keys,
     logs,
@@ -63,6 +64,7 @@ app.command("pull", rich_help_panel=_MODELS)(pull.pull)
 app.command("models", rich_help_panel=_MODELS)(models.models)
 app.command("rm", rich_help_panel=_MODELS)(rm.rm)
 app.command("bench", rich_help_panel=_HERE)(bench.bench)
+app.command("evaluate", rich_help_panel=_HERE)(evaluate.evaluate)
 app.command("doctor", rich_help_panel=_HERE)(doctor.doctor)
 app.command("plan", rich_help_panel=_HERE)(plan.plan)
 app.command("version", rich_help_panel=_HERE)(version.version)

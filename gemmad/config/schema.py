@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemmad.config.quantities import Address, Bytes, HostName, Origin, Seconds, TimeOfDay
-from gemmad.generation import AttentionBackend
+from gemmad.generation import AttentionBackend, KVFormat, WeightFormat
 
 When = Literal["live", "recycle", "restart"]
 GpuName = Annotated[str, Field(coerce_numbers_to_str=True)]
@@ -94,7 +94,20 @@ class EngineSection(Section):
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to compute; auto takes GPUs if any.", "restart")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "Number format of weights; auto is float32 on a CPU and bfloat16 on a GPU.", "recycle"
+        "auto", "What is computed in; auto is float32 on a CPU and bfloat16 on a GPU.", "recycle"
+    )
+    weights: WeightFormat = setting(
+        "auto",
+        "What matrices are kept in: bf16 (which is `dtype`, whatever that says), or codes of 8 bits (fp8, int8) or 4 "
+        "(int4); auto takes what the checkpoint comes in if that is coded, else the first of bf16, fp8, int8 and int4 "
+        "that fits, fp8 only on a GPU that multiplies it.",
+        "recycle",
+    )
+    kv: KVFormat = setting(
+        "auto",
+        "What the KV cache is kept in: bf16 (which is `dtype`), or codes of 8 bits, fp8 or int8, for nearly twice the "
+        "tokens; auto takes bf16 if that fits, else fp8 on a GPU that multiplies it, else int8.",
+        "recycle",
     )
     max_context: int | None = setting(None, "Longest prompt and reply together, in tokens.", "recycle", ge=16)
     max_sequences: int = setting(64, "Requests that one worker computes at a time.", "recycle", ge=1, le=4096)

@@ -19,7 +19,9 @@ from gemmad.api.services import Trouble
 from gemmad.config.models import name_in
 from gemmad.config.schema import ModelSection
 from gemmad.errors import CheckpointError, ConfigError
+from gemmad.hub.files import REQUIRED
 from gemmad.media.spec import ImageSpec
+from gemmad.planning.gguf import SUFFIX, find_gguf, missing_beside
 from gemmad.text.checkpoint import TextModel
 from gemmad.text.files import read_model_config
 
@@ -133,12 +135,15 @@ def require_checkpoint(folder: Path) -> None:
     """A quick look at whether this can be a checkpoint. Raises CheckpointError."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder")
+    files = find_gguf(folder)
+    if files is not None and (problem := missing_beside(folder, files, REQUIRED)) is not None:
+        raise CheckpointError(problem)
     read_model_config(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in REQUIRED:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name}: missing")
-    if not any(folder.glob("*.safetensors")):
-        raise CheckpointError(f"{folder}: no weights: there is no *.safetensors file")
+    if files is None and not any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder}: no weights: there is no *.safetensors file, and no *.gguf")
 
 
 def fingerprint(folder: Path, *others: Path) -> Fingerprint:
@@ -165,4 +170,4 @@ def trouble(path: Path, folder: Path, reason: str) -> Trouble:
     return Trouble(f"{name} is not here: there is no {folder}", f"`gemmad pull {name}`")
 
 
-_SUFFIXES = frozenset({".json", ".jinja", ".safetensors"})
+_SUFFIXES = frozenset({".json", ".jinja", ".safetensors", SUFFIX})

@@ -131,6 +131,7 @@ class Daemon:
         self._tail = tail
         self._current = current = Current(loaded.config)
         self._folder_of = partial(model_folder, paths=paths)
+        self._coded_copies = paths.cache_dir / "weights"
         self._model = ModelFolder(lambda: current.config.model, folder_of=self._folder_of)
         self._notifier = Notifier(os.environ)
         self._reloader = Reloader(
@@ -286,7 +287,8 @@ class Daemon:
 
     def _engine_settings(self, config: Config, seat: Seat) -> EngineSettings:
         assert config.model.path is not None
-        return engine_settings(config, seat, checkpoint=self._folder_of(config.model.path))
+        folder = self._folder_of(config.model.path)
+        return engine_settings(config, seat, checkpoint=folder, coded_copies=self._coded_copies)
 
     def _roll(self, config: Config, ended: Callable[[str | None], None]) -> None:
         """Have a worker try this config; where there is none yet, all begin with it."""

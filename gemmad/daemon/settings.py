@@ -9,9 +9,12 @@ from gemmad.generation import EngineSettings, usual_page_tokens
 from gemmad.supervisor.seat import Seat
 
 
-def engine_settings(config: Config, seat: Seat, *, checkpoint: Path | None = None) -> EngineSettings:
+def engine_settings(
+    config: Config, seat: Seat, *, checkpoint: Path | None = None, coded_copies: Path | None = None
+) -> EngineSettings:
     """What the worker on this seat is to build. Workers on one GPU share its memory evenly. `checkpoint` is the folder
-    that `model.path` means; None takes that path itself."""
+    that `model.path` means; None takes that path itself. `coded_copies` is where weights that were coded at load are
+    kept for the next start; None keeps none."""
     assert config.model.path is not None
     per_gpu = config.workers.per_gpu if seat.gpu is not None else 1
     return EngineSettings(
@@ -28,4 +31,7 @@ def engine_settings(config: Config, seat: Seat, *, checkpoint: Path | None = Non
         cpu_threads=seat.threads,
         attention=config.engine.attention,
         prefix_cache=config.engine.prefix_cache,
+        weights=config.engine.weights,
+        kv=config.engine.kv,
+        coded_copies=None if coded_copies is None else str(coded_copies.absolute()),
     )

@@ -15,6 +15,7 @@ from gemmad.doctor.finding import Finding, fail, ok, skip, warn
 from gemmad.errors import MemoryPlanError
 from gemmad.generation import EngineSettings
 from gemmad.planning.budget import MemoryPlan, plan_memory
+from gemmad.planning.formats import Capability, resolve
 from gemmad.planning.remedies import advise
 from gemmad.planning.sizes import format_bytes
 from gemmad.supervisor.seat import Seat
@@ -62,36 +63,50 @@ def check_text(model: ModelFacts | None) -> Finding:
 
 
 def check_plan(
-    model: ModelFacts | None, config: Config | None, *, gpu_bytes: int | None, host_bytes: int, flash: bool = False
+    model: ModelFacts | None,
+    config: Config | None,
+    *,
+    gpu_bytes: int | None,
+    host_bytes: int,
+    capability: Capability | None = None,
+    flash: bool = False,
 ) -> Finding:
-    """`gpu_bytes`: of the smallest GPU that is used, None where the CPU computes. `flash`: whether flash-attn is
-    there."""
+    """`gpu_bytes`: of the smallest GPU that is used, None where the CPU computes; `capability`: of the oldest. `flash`:
+    whether flash-attn is there."""
     name = "plan"
     if model is None or model.shape is None or config is None:
         return skip(GROUP, name, "it takes a model and a configuration without errors")
     settings = planned_settings(config, model, on_gpu=gpu_bytes is not None, flash=flash)
     total = host_bytes if gpu_bytes is None else gpu_bytes
     try:
+        settings = resolve(settings, model.shape, total, capability=capability)
         plan = plan_memory(model.shape, settings, total_bytes=total)
     except MemoryPlanError as error:
-        return fail(GROUP, name, str(error), remedy="lower engine.max_context")
+        return fail(GROUP, name, str(error), remedy="correct that setting; `gemmad plan` shows what fits")
     if plan.problem is not None:
-        return fail(
-            GROUP, name, plan.problem, remedy=f"{advise(model.shape, settings, plan).words}; `gemmad plan` shows it all"
-        )
+        words = advise(model.shape, settings, plan, capability=capability).words
+        return fail(GROUP, name, plan.problem, remedy=f"{words}; `gemmad plan` shows it all")
     return _planned(plan)
 
 
 def host_bytes_needed(
-    model: ModelFacts | None, config: Config | None, *, on_gpu: bool, gpu_workers: int, each_bytes: int
+    model: ModelFacts | None,
+    config: Config | None,
+    *,
+    on_gpu: bool,
+    gpu_workers: int,
+    each_bytes: int,
+    host_bytes: int | None = None,
 ) -> int | None:
-    """Of the host's memory, for all workers; `each_bytes` is what one takes whose GPU has the rest."""
+    """Of the host's memory, for all workers; `each_bytes` is what one takes whose GPU has the rest. `host_bytes` is
+    what there is, which formats may follow from."""
     if on_gpu:
         return gpu_workers * each_bytes
     if model is None or model.shape is None or config is None:
         return None
     settings = planned_settings(config, model, on_gpu=False, flash=False)
     try:
+        settings = resolve(settings, model.shape, host_bytes or 1 << 62, capability=None)
         plan = plan_memory(model.shape, settings, total_bytes=1 << 62)
     except MemoryPlanError:
         return None
@@ -130,6 +145,7 @@ def check_served(overview: Overview | None, config: Config | None) -> Finding | 
 def _planned(plan: MemoryPlan) -> Finding:
     where = "the GPU's" if plan.on_gpu else "the host's"
     words = f"a worker takes {format_bytes(plan.planned_bytes)} of {where} {format_bytes(plan.total_bytes)}"
+    words += f", weights in {plan.weights}"
     longest = plan.fits[-1] if plan.fits else None
     if longest is not None:
         words += f"; {longest.sequences} sequences of {longest.tokens} tokens at a time"

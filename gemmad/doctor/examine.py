@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from gemmad.config.schema import Config
 from gemmad.doctor import check_daemon, check_gpus, check_host, check_model
-from gemmad.doctor.facts import Facts, GpuFacts
+from gemmad.doctor.facts import Facts, GpuFacts, HostFacts
 from gemmad.doctor.finding import Finding
 from gemmad.errors import ConfigError
 from gemmad.supervisor.seating import selected
@@ -43,7 +43,8 @@ def examine(facts: Facts, *, environ: Mapping[str, str], flash: bool = False) ->
             model,
             facts.settings.config,
             gpu_bytes=check_model.smallest_gpu(used, wanted),
-            host_bytes=min(facts.host.memory_bytes, facts.host.cgroup_limit_bytes or facts.host.memory_bytes),
+            host_bytes=_host_bytes(facts.host),
+            capability=None if used is None else used.least_capability,
             flash=flash,
         ),
         *(finding for finding in (check_model.check_served(overview, facts.settings.config),) if finding is not None),
@@ -84,6 +85,7 @@ def _host(facts: Facts, config: Config, wanted: frozenset[str]) -> Iterator[Find
         on_gpu=on_gpu,
         gpu_workers=len(wanted) * config.workers.per_gpu,
         each_bytes=check_host.GPU_WORKER_BYTES,
+        host_bytes=_host_bytes(host),
     )
     runs = daemon.overview is not None and any(worker.pid for worker in daemon.overview.workers)
     yield check_host.check_memory(host, needed_bytes=needed, workers_run=runs)
@@ -100,3 +102,7 @@ def _host(facts: Facts, config: Config, wanted: frozenset[str]) -> Iterator[Find
     )
     yield check_host.check_clock(host)
     yield check_host.check_versions(facts.version, facts.parts, daemon.overview)
+
+
+def _host_bytes(host: HostFacts) -> int:
+    return min(host.memory_bytes, host.cgroup_limit_bytes or host.memory_bytes)

@@ -57,6 +57,11 @@ class GpuFacts(Struct, frozen=True, kw_only=True):
     xids: tuple[str, ...] | None = None
     """What the kernel's log has of faults of GPUs, the latest last; None: we may not read it."""
 
+    @property
+    def least_capability(self) -> tuple[int, int] | None:
+        """What all of them compute that tell; None where none does."""
+        return min((each.capability for each in self.health if each.capability is not None), default=None)
+
 
 class TorchFacts(Struct, frozen=True, kw_only=True):
     """What the interpreter that workers run in told of itself."""

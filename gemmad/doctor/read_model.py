@@ -16,6 +16,7 @@ from gemmad.doctor.facts import ModelFacts
 from gemmad.errors import CheckpointError
 from gemmad.hub.files import INDEX, REQUIRED, holds
 from gemmad.hub.store import PULLING, Manifest, read_manifest
+from gemmad.planning.gguf import SUFFIX, find_gguf, missing_beside, read_gguf
 from gemmad.planning.shape import ModelShape, read_shape
 
 HASHED_BYTES = 64 << 20
@@ -53,14 +54,27 @@ def read_model(folder: Path, *, chat_template: Path | None = None) -> ModelFacts
 
 
 def _missing(folder: Path, names: list[str]) -> Iterator[str]:
+    try:
+        files = find_gguf(folder)
+    except CheckpointError as error:
+        yield str(error)
+        return
+    if files is not None:
+        if (problem := missing_beside(folder, files, REQUIRED)) is not None:
+            yield problem
+        if files.vision is None and (shape := _shape(folder)[0]) is not None and shape.vision is not None:
+            yield f"{folder}: config.json has a vision tower, and no mmproj*.gguf lies beside {files.model[0].name}"
+        return
     for name in REQUIRED:
         if name not in names:
             yield f"{folder / name}: missing"
     if not any(name.endswith(".safetensors") for name in names):
-        yield f"{folder}: no weights: there is no *.safetensors file"
+        yield f"{folder}: no weights: there is no *.safetensors file, and no *.gguf"
 
 
 def _weights(folder: Path, names: list[str]) -> Iterator[str]:
+    if not any(name.endswith(".safetensors") for name in names):
+        yield from _gguf_files(folder, names)
     placed: dict[str, set[str]] = {}
     if INDEX in names:
         try:
@@ -74,6 +88,15 @@ def _weights(folder: Path, names: list[str]) -> Iterator[str]:
     for name in names:
         if name.endswith(".safetensors"):
             yield from _weight_file(folder / name, placed.get(name, set()))
+
+
+def _gguf_files(folder: Path, names: list[str]) -> Iterator[str]:
+    for name in names:
+        if name.endswith(SUFFIX):
+            try:
+                read_gguf(folder / name)
+            except CheckpointError as error:
+                yield str(error)
 
 
 def _weight_file(path: Path, wanted: set[str]) -> Iterator[str]:

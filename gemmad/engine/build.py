@@ -13,7 +13,7 @@ import torch
 
 from gemmad.engine.engine import Engine
 from gemmad.engine.graphs import GraphRunner
-from gemmad.engine.memory import Ledger, allocate_pools, cap_allocator, read_device
+from gemmad.engine.memory import Ledger, allocate_pools, cap_allocator, read_device, shape_of
 from gemmad.engine.pages import PagePool
 from gemmad.engine.recording import GraphRecorder, Recorder
 from gemmad.engine.runner import EagerRunner
@@ -25,12 +25,17 @@ from gemmad.generation import Capacity, EngineSettings
 from gemmad.grammar import matcher
 from gemmad.kernels.backends import allocate_scratch, find_backend, gather_capacity
 from gemmad.kernels.ops import Ops, ops_for
+from gemmad.kernels.pages import page_type
 from gemmad.media.spec import ImageSpec
 from gemmad.models.config import ModelConfig, read_config
+from gemmad.models.copies import CodedCopies
 from gemmad.models.gemma3 import Gemma3, KVPools
 from gemmad.models.weights import Weights, load_weights
 from gemmad.planning import budget
 from gemmad.planning.budget import MemoryPlan
+from gemmad.planning.coded import coded_formats
+from gemmad.planning.formats import resolve
+from gemmad.planning.shape import ModelShape
 from gemmad.planning.step import longest_step, picture_slots
 from gemmad.text.files import read_generation_config, read_model_config
 
@@ -45,6 +50,7 @@ def build_engine(
     recorder: Recorder | None = None,
     grammars: Grammars | None = None,
     on_plan: Callable[[MemoryPlan], None] = lambda _: None,
+    copies: CodedCopies | None = None,
 ) -> Engine:
     """Load and preallocate all that `settings` ask for; `progress` hears the stage and its share done.
 
@@ -52,6 +58,8 @@ def build_engine(
     `recorder`: how steps are recorded for replay; None takes CUDA graphs on a GPU and records nothing on a CPU.
     `grammars`: who compiles what replies are held to; None does so for the checkpoint's own vocabulary.
     `on_plan` hears where the memory will go, before anything is loaded.
+    `copies`: where copies of coded weights are; None takes the settings' folder. The thread that writes one ends when
+    it is done, with the process, or when its owner closes `copies`.
 
     Raises CheckpointError for a folder that cannot be served, MemoryPlanError for settings that do not fit, ConfigError
     for an attention backend that cannot be had.
@@ -59,13 +67,19 @@ def build_engine(
     torch.set_num_threads(settings.cpu_threads or _threads(os.environ.get("OMP_NUM_THREADS", "")))
     config = read_config(Path(settings.checkpoint))
     device = torch.device(settings.device)
-    settings = _resolved(settings, device)
+    coded = coded_formats(config.folder)
+    settings = _resolved(settings, device, shape_of(config, coded))
     # Before the weights: a slip in the settings should not cost minutes.
-    ledger = Ledger(config, settings, read=partial(read_device, device))
+    ledger = Ledger(config, settings, read=partial(read_device, device), coded=coded)
     on_plan(ledger.plan)
     cap_allocator(device, ledger)
     weights = load_weights(
-        config, device=device, dtype=_dtype(settings), progress=lambda share: progress("weights", share)
+        config,
+        device=device,
+        dtype=_dtype(settings),
+        format=settings.weights,
+        copies=copies or (None if settings.coded_copies is None else CodedCopies(Path(settings.coded_copies))),
+        progress=lambda share: progress("weights", share),
     )
     grammars = grammars or _grammars(config)
     how = _How(progress, overlap, recorder, grammars)
@@ -83,10 +97,11 @@ def assemble(
     grammars: Grammars | None = None,
 ) -> Engine:
     """An engine over weights that are in place. Raises MemoryPlanError for settings that do not fit."""
-    device = weights.embedding.device
-    placed = _resolved(
-        msgspec.structs.replace(settings, device=str(device), dtype=str(weights.embedding.dtype).split(".")[-1]), device
+    device = weights.device
+    held = msgspec.structs.replace(
+        settings, device=str(device), dtype=str(weights.dtype).split(".")[-1], weights=weights.format
     )
+    placed = _resolved(held, device, shape_of(config))
     ledger = Ledger(config, placed, read=partial(read_device, device), held_bytes=weights.nbytes)
     cap_allocator(device, ledger)
     how = _How(progress, overlap, recorder, grammars or _grammars(config))
@@ -103,7 +118,7 @@ class _How:
 
 def _assemble(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger: Ledger, *, how: _How) -> Engine:
     how.progress("memory", 0.0)
-    device, plan, recorder = weights.embedding.device, ledger.plan, how.recorder
+    device, plan, recorder = weights.device, ledger.plan, how.recorder
     limits = Limits(
         max_sequences=settings.max_sequences,
         step_tokens=settings.max_step_tokens,
@@ -144,6 +159,8 @@ def _assemble(config: ModelConfig, weights: Weights, settings: EngineSettings, l
             page_tokens=settings.page_tokens,
             full_pages=plan.pages.full_pages,
             sliding_pages=plan.pages.sliding_pages,
+            weights=weights.format,
+            kv=settings.kv,
         ),
         runner=runner,
         scheduler=Scheduler(
@@ -203,16 +220,18 @@ def _dtype(settings: EngineSettings) -> torch.dtype:
     return {2: torch.bfloat16, 4: torch.float32}[budget.itemsize_of(settings)]
 
 
-def _resolved(settings: EngineSettings, device: torch.device) -> EngineSettings:
-    """The settings, with our own kernels where what they ask for attention comes down to those."""
-    if find_backend(settings.attention, device) is not None:
-        return settings
-    return msgspec.structs.replace(settings, attention="triton")
+def _resolved(settings: EngineSettings, device: torch.device, shape: ModelShape) -> EngineSettings:
+    """The settings, with our own kernels where what they ask for attention comes down to those, and with formats that
+    fit then where they leave them open."""
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    if find_backend(settings.attention, device) is None:
+        settings = msgspec.structs.replace(settings, attention="triton")
+    return resolve(settings, shape, read_device(device).total, capability=capability)
 
 
 def _ops(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger: Ledger) -> tuple[Ops, int]:
     """The kernels, and how many keys their attention backend takes at once, 0 without one."""
-    device, text = weights.embedding.device, config.text
+    device, text = weights.device, config.text
     backend = find_backend(settings.attention, device)
     if backend is None:
         return ops_for(device), 0
@@ -220,7 +239,7 @@ def _ops(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger
         gather_capacity(settings.max_sequences, ledger.plan.max_context),
         kv_heads=text.kv_heads,
         head_dim=text.head_dim,
-        dtype=weights.embedding.dtype,
+        dtype=weights.dtype,
         device=device,
     )
     ledger.note(budget.GATHERED, scratch.nbytes)
@@ -228,16 +247,15 @@ def _ops(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger
 
 
 def _pools(config: ModelConfig, weights: Weights, settings: EngineSettings, ledger: Ledger) -> KVPools:
-    embedding = weights.embedding
     pools = allocate_pools(
         config.text,
         ledger.plan.pages,
         page_tokens=settings.page_tokens,
-        device=embedding.device,
-        dtype=embedding.dtype,
+        device=weights.device,
+        dtype=page_type(settings.kv, weights.dtype),
     )
     for name, layers in ((budget.KV_FULL, pools.full), (budget.KV_SLIDING, pools.sliding)):
-        ledger.note(name, sum(tensor.nbytes for layer in layers for tensor in layer))
+        ledger.note(name, sum(layer.nbytes for layer in layers))
     return pools
 
 
@@ -253,7 +271,8 @@ def _encoder(config: ModelConfig, weights: Weights, settings: EngineSettings, le
         tokens=config.image_tokens,
         hidden_size=config.text.hidden_size,
         slots=picture_slots(settings.max_step_tokens, config.image_tokens),
-        embedding=weights.embedding,
+        device=weights.device,
+        dtype=weights.dtype,
     )
     ledger.note(budget.VISION, encoder.images.nbytes)
     return encoder

@@ -14,10 +14,12 @@ import torch
 
 from gemmad.errors import MemoryPlanError
 from gemmad.generation import EngineSettings, MemoryRow
+from gemmad.kernels.pages import Pages, zeroed_pages
 from gemmad.models.config import ModelConfig, TextShape
 from gemmad.models.gemma3 import KVPools
 from gemmad.planning import budget
 from gemmad.planning.budget import plan_memory
+from gemmad.planning.coding import CodedFormats
 from gemmad.planning.host import host_bytes, host_rss_bytes
 from gemmad.planning.pages import PagePlan
 from gemmad.planning.remedies import advise
@@ -63,8 +65,8 @@ def read_device(device: torch.device) -> Reading:
     )
 
 
-def shape_of(config: ModelConfig) -> ModelShape:
-    """A checkpoint's shape as the planner takes it."""
+def shape_of(config: ModelConfig, coded: CodedFormats | None = None) -> ModelShape:
+    """A checkpoint's shape as the planner takes it; `coded`: what its matrices come in, if they come coded."""
     text, vision = config.text, config.vision
     tower = None
     if vision is not None:
@@ -81,14 +83,17 @@ def shape_of(config: ModelConfig) -> ModelShape:
         max_context=text.max_context,
         vision=tower,
         image_tokens=config.image_tokens,
+        coded=coded,
     )
 
 
 class Ledger:
     """One engine's plan, and what the device says of it.
 
-    It is made before anything is taken, or with `held_bytes` of this engine's weights in place already. Raises
-    MemoryPlanError, with numbers, for settings that do not fit, and where others hold too much of the device.
+    It is made before anything is taken, or with `held_bytes` of this engine's weights in place already. `coded` is what
+    the checkpoint's matrices come in, if they come coded.
+
+    Raises MemoryPlanError, with numbers, for settings that do not fit, and where others hold too much of the device.
     """
 
     def __init__(
@@ -98,12 +103,13 @@ class Ledger:
         *,
         read: Callable[[], Reading],
         held_bytes: int = 0,
+        coded: CodedFormats | None = None,
     ) -> None:
         self._read = read
         self._start = start = read()
         self._held_bytes = held_bytes
         self._device = torch.device(settings.device)
-        shape = shape_of(config)
+        shape = shape_of(config, coded)
         self.plan = plan_memory(shape, settings, total_bytes=start.total)
         if self.plan.problem:
             raise MemoryPlanError(f"{self.plan.problem}; {advise(shape, settings, self.plan).words}")
@@ -199,12 +205,10 @@ def cap_allocator(device: torch.device, ledger: Ledger) -> None:
 def allocate_pools(
     shape: TextShape, plan: PagePlan, *, page_tokens: int, device: torch.device, dtype: torch.dtype
 ) -> KVPools:
-    """Take both pools, one tensor each, zeroed: attention may multiply what it masks, and 0 · NaN is NaN."""
+    """Take both pools, zeroed; `dtype`: a `page_type`."""
 
-    def pool(layers: int, pages: int) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-        size = (layers, 2, pages, page_tokens, shape.kv_heads, shape.head_dim)
-        whole = torch.zeros(size, device=device, dtype=dtype)
-        return tuple((layer[0], layer[1]) for layer in whole)
+    def pool(layers: int, pages: int) -> tuple[Pages, ...]:
+        return zeroed_pages(layers, (pages, page_tokens, shape.kv_heads, shape.head_dim), dtype=dtype, device=device)
 
     full_layers = sum(shape.full_layers)
     return KVPools(

@@ -15,15 +15,23 @@ class PictureEncoder:
     """The tower, the normalisation that goes before it, and a bounded table of what it gave."""
 
     def __init__(
-        self, tower: VisionTower, spec: ImageSpec, *, tokens: int, hidden_size: int, slots: int, embedding: torch.Tensor
+        self,
+        tower: VisionTower,
+        spec: ImageSpec,
+        *,
+        tokens: int,
+        hidden_size: int,
+        slots: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
-        """`slots`: pictures kept, at least as many as one step may hold; `embedding` sets device and dtype."""
+        """`slots`: pictures kept, at least as many as one step may hold; rows are of `dtype`, the tower's."""
         self._tower = tower
         self._spec = spec
         self._tokens = tokens
         # [256, 3]: what transformers' processor makes of each byte of each channel, to the bit.
-        self._table = torch.from_numpy(normalise_table(spec)).to(embedding.device)
-        self.images = torch.zeros(slots * tokens, hidden_size, dtype=embedding.dtype, device=embedding.device)
+        self._table = torch.from_numpy(normalise_table(spec)).to(device)
+        self.images = torch.zeros(slots * tokens, hidden_size, dtype=dtype, device=device)
         """[slots · tokens, hidden]: rows of the pictures that are kept."""
         self._slots: OrderedDict[str, int] = OrderedDict((f"empty-{slot}", slot) for slot in range(slots))
 

@@ -13,7 +13,8 @@ import torch
 
 from gemmad.kernels.backends import Backend
 from gemmad.kernels.batch import AttentionBatch, Logprobs, SamplingBatch, SteeringBatch
-from gemmad.kernels.reference import attention, network, sampling, steering
+from gemmad.kernels.matrices import Matrix
+from gemmad.kernels.reference import attention, coded, network, sampling, steering
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Ops:
     add_norm: Callable[
         [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]
     ]
-    linear: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    embed: Callable[[Matrix, torch.Tensor, torch.Tensor], torch.Tensor]
+    linear: Callable[[torch.Tensor, Matrix], torch.Tensor]
     linear_add_norm: Callable[..., tuple[torch.Tensor, torch.Tensor]]
-    gate_up_gelu: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    gate_up_gelu: Callable[[torch.Tensor, Matrix], torch.Tensor]
     rope_tables: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
     rotate_and_store: Callable[..., torch.Tensor]
     prepare_attention: Callable[[AttentionBatch], Any]
@@ -41,9 +43,10 @@ class Ops:
 REFERENCE = Ops(
     rms_norm=network.rms_norm,
     add_norm=network.add_norm,
-    linear=network.linear,
-    linear_add_norm=network.linear_add_norm,
-    gate_up_gelu=network.gate_up_gelu,
+    embed=coded.embed,
+    linear=coded.linear,
+    linear_add_norm=coded.linear_add_norm,
+    gate_up_gelu=coded.gate_up_gelu,
     rope_tables=network.rope_tables,
     rotate_and_store=network.rotate_and_store,
     prepare_attention=attention.group_queries,
@@ -62,7 +65,7 @@ def triton_ops(backend: Backend | None = None, scratch: torch.Tensor | None = No
     gathered into `scratch`, [2, tokens, kv_heads, head_dim] (`backends.allocate_scratch`).
     """
     from gemmad.kernels.triton import attention as paging
-    from gemmad.kernels.triton import gemv, logprobs, norms, rope
+    from gemmad.kernels.triton import logprobs, norms, products, rope
     from gemmad.kernels.triton import sampling as drawing
     from gemmad.kernels.triton import steering as steers
     from gemmad.kernels.triton.gather import GatheredAttention
@@ -76,9 +79,10 @@ def triton_ops(backend: Backend | None = None, scratch: torch.Tensor | None = No
     return Ops(
         rms_norm=norms.rms_norm,
         add_norm=norms.add_norm,
-        linear=gemv.linear,
-        linear_add_norm=gemv.linear_add_norm,
-        gate_up_gelu=gemv.gate_up_gelu,
+        embed=products.embed,
+        linear=products.linear,
+        linear_add_norm=products.linear_add_norm,
+        gate_up_gelu=products.gate_up_gelu,
         rope_tables=rope.rope_tables,
         rotate_and_store=rope.rotate_and_store,
         prepare_attention=prepare,

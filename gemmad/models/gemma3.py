@@ -11,16 +11,17 @@ import torch
 
 from gemmad.kernels.batch import AttentionBatch
 from gemmad.kernels.ops import Ops
+from gemmad.kernels.pages import Pages
 from gemmad.models.config import RopeConfig, TextShape
 from gemmad.models.weights import LayerWeights, Weights
 
 
 @dataclass(frozen=True)
 class KVPools:
-    """One (keys, values) for each layer of a kind, each [pages, page_tokens, kv_heads, head_dim]."""
+    """Each layer's pages, by kind."""
 
-    full: tuple[tuple[torch.Tensor, torch.Tensor], ...]
-    sliding: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    full: tuple[Pages, ...]
+    sliding: tuple[Pages, ...]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Gemma3:
         self._shape = shape
         self._weights = weights
         self._ops = ops
-        device = weights.embedding.device
+        device = weights.device
         self._frequencies = {
             full: _inverse_frequencies(rope, shape.head_dim).to(device)
             for full, rope in ((True, shape.full_rope), (False, shape.sliding_rope))
@@ -54,17 +55,17 @@ class Gemma3:
         full_pages, sliding_pages = iter(pools.full), iter(pools.sliding)
         self._pages = [next(full_pages if full else sliding_pages) for full in shape.full_layers]
         # Rounded to the weights' dtype, as the model was trained (transformers PR 29402).
-        self._embedding_scale = torch.tensor(shape.hidden_size**0.5, dtype=weights.embedding.dtype, device=device)
+        self._embedding_scale = torch.tensor(shape.hidden_size**0.5, dtype=weights.dtype, device=device)
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self._weights.embedding.device
+        return self._weights.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What it computes in."""
-        return self._weights.embedding.dtype
+        return self._weights.dtype
 
     @property
     def hidden_size(self) -> int:
@@ -128,25 +129,24 @@ class Gemma3:
         return _Shared(batch, rope, self._ops.prepare_attention(batch))
 
     def _embed(self, step: StepInputs) -> torch.Tensor:
-        rows = self._weights.embedding[step.token_ids] * self._embedding_scale
+        rows = self._ops.embed(self._weights.embedding, step.token_ids, self._embedding_scale)
         if step.images is None:
             return rows
         seen = step.images[step.image_index.clamp_min(0)]
         return torch.where(step.image_index[:, None] >= 0, seen, rows)
 
     def _attend(self, hidden: torch.Tensor, layer: LayerWeights, index: int, shared: _Shared) -> torch.Tensor:
-        keys, values = self._pages[index]
+        pages = self._pages[index]
         q = self._ops.rotate_and_store(
             self._ops.linear(hidden, layer.qkv),
             layer.q_norm,
             layer.k_norm,
             shared.rope,
             shared.batch.slots,
-            keys,
-            values,
+            pages,
             self._shape.norm_eps,
         )
-        mixed = self._ops.attention(q, keys, values, shared.prepared, scale=self._shape.attention_scale)
+        mixed = self._ops.attention(q, pages, shared.prepared, scale=self._shape.attention_scale)
         return mixed.flatten(1)
 
 

@@ -5,6 +5,9 @@ pieces, and each thread carries piece after piece: pread into a buffer, from the
 buffers are pinned and there are two a thread, so that one is read into while the other is sent. On a CPU, bytes that
 need no conversion are read straight into place. What else is in the files is never read.
 
+Rows that are to be coded are handed over instead, through one buffer of the device: the next pieces are read while one
+is worked on.
+
 Host memory beyond the tensors: at most threads · BUFFERS · piece_bytes, given back at the end.
 """
 
@@ -43,6 +46,18 @@ class Job:
 
 
 @dataclass(frozen=True)
+class RowJob:
+    """A stored matrix that is handed over in pieces of whole rows, in any order."""
+
+    source: StoredTensor
+    dtype: torch.dtype
+    """What the file's bytes are read as."""
+    take: Callable[[int, torch.Tensor], None]
+    """Gets the index of the first row, and rows [n, K] of `dtype` on the device. One piece of all at a time; its memory
+    is lent for the call, or on a GPU for what the call queues on the current stream."""
+
+
+@dataclass(frozen=True)
 class Filled:
     """What a call of `fill` has done."""
 
@@ -58,32 +73,34 @@ class Filled:
 
 
 def fill(
-    jobs: Sequence[Job],
+    jobs: Sequence[Job | RowJob],
     *,
     device: torch.device,
     progress: Progress | None = None,
     threads: int | None = None,
     piece_bytes: int = PIECE_BYTES,
 ) -> Filled:
-    """Copy every tensor into its place on `device`; all is there when this returns.
+    """Copy every tensor into its place on `device`, and hand rows over; all is done when this returns.
 
     `progress` hears the share of bytes done, from the calling thread. `threads` None: as many as pay.
 
-    Raises CheckpointError for a file that cannot be read or ends too early, and what the device raises as it is. No
-    thread is left then.
+    Raises CheckpointError for a file that cannot be read or ends too early, and what the device or a `take` raises as
+    it is. No thread is left then.
     """
     began = time.monotonic()
     pieces = _cut(jobs, piece_bytes)
     count = max(1, min(threads or _threads(jobs, device), len(pieces)))
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the lanes' streams know nothing of what went on before
-    work = _Work(pieces)
+    largest = max((piece.nbytes for piece in pieces), default=0)
+    work, desk = _Work(pieces), _Desk(device)
     with ThreadPoolExecutor(count, thread_name_prefix="load") as pool:
         try:
-            lanes = [pool.submit(_haul, work, device, piece_bytes) for _ in range(count)]
+            lanes = [pool.submit(_haul, work, desk, device, largest) for _ in range(count)]
             _wait(lanes, work, progress)
         finally:
             work.stop()
+    desk.close()
     if device.type == "cuda":
         _give_back_buffers()
     return Filled(work.total_bytes, time.monotonic() - began, count)
@@ -97,19 +114,26 @@ class _Piece:
     dtype: torch.dtype
     offset: int
     nbytes: int
-    target: torch.Tensor
-    """One dimension."""
-
-    @property
-    def converts(self) -> bool:
-        """Whether its numbers are of another dtype than its place."""
-        return self.dtype != self.target.dtype
+    target: torch.Tensor | _Taker
+    """One dimension; or who takes rows."""
 
 
-def _cut(jobs: Sequence[Job], piece_bytes: int) -> list[_Piece]:
+@dataclass(frozen=True)
+class _Taker:
+    """Where rows of a matrix go."""
+
+    take: Callable[[int, torch.Tensor], None]
+    first: int
+    columns: int
+
+
+def _cut(jobs: Sequence[Job | RowJob], piece_bytes: int) -> list[_Piece]:
     """Every byte once, in the order of the files: the disk reads ahead."""
-    pieces = []
+    pieces: list[_Piece] = []
     for job in sorted(jobs, key=lambda job: (job.source.path, job.source.start)):
+        if isinstance(job, RowJob):
+            pieces += _cut_rows(job, piece_bytes)
+            continue
         flat, item = job.target.view(-1), job.dtype.itemsize
         step = piece_bytes // item
         for first in range(0, len(flat), step):
@@ -119,8 +143,21 @@ def _cut(jobs: Sequence[Job], piece_bytes: int) -> list[_Piece]:
     return pieces
 
 
-def _threads(jobs: Sequence[Job], device: torch.device) -> int:
-    if device.type == "cpu" and any(job.dtype != job.target.dtype for job in jobs):
+def _cut_rows(job: RowJob, piece_bytes: int) -> Iterator[_Piece]:
+    """Whole rows, as many as a piece has room for, one at least."""
+    rows, columns = job.source.shape
+    row_bytes = columns * job.dtype.itemsize
+    step = max(1, piece_bytes // row_bytes)
+    for first in range(0, rows, step):
+        nbytes = min(step, rows - first) * row_bytes
+        taker = _Taker(job.take, first, columns)
+        yield _Piece(job.source, job.dtype, job.source.start + first * row_bytes, nbytes, taker)
+
+
+def _threads(jobs: Sequence[Job | RowJob], device: torch.device) -> int:
+    if device.type == "cpu" and any(isinstance(job, RowJob) for job in jobs):
+        return 2  # one reads while torch works for the other, on all cores by itself
+    if device.type == "cpu" and any(isinstance(job, Job) and job.dtype != job.target.dtype for job in jobs):
         return 1  # torch shares each conversion out among all cores by itself
     return min(MOST_THREADS, len(os.sched_getaffinity(0)))
 
@@ -157,10 +194,46 @@ def _wait(lanes: Sequence[Future[None]], work: _Work, progress: Progress | None)
             progress(work.done_bytes / work.total_bytes if work.total_bytes else 1.0)
 
 
+class _Desk:
+    """Where rows are handed over, one piece at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._lock = threading.Lock()
+        self._room = torch.empty(0, dtype=torch.uint8, device=device)
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def hand_over(self, piece: _Piece, found: torch.Tensor, sent: torch.cuda.Event | None) -> None:
+        """Give a piece's bytes to who takes them; `sent` is recorded where they have left `found`, a pinned buffer."""
+        assert isinstance(piece.target, _Taker)
+        taker = piece.target
+        with self._lock:
+            if self._stream is None:
+                taker.take(taker.first, found.view(piece.dtype).view(-1, taker.columns))
+                return
+            assert sent is not None
+            # What the last piece queued here goes before: one buffer is enough, and one piece's workspace.
+            with torch.cuda.stream(self._stream):
+                if len(self._room) < piece.nbytes:
+                    self._room = torch.empty(piece.nbytes, dtype=torch.uint8, device=self._device)
+                room = self._room[: piece.nbytes]
+                room.copy_(found, non_blocking=True)
+                sent.record(self._stream)
+                taker.take(taker.first, room.view(piece.dtype).view(-1, taker.columns))
+
+    def close(self) -> None:
+        """Wait until all that was queued is done, and let go of the memory."""
+        if self._stream is not None:
+            self._stream.synchronize()
+        self._room = torch.empty(0)
+
+
 @torch.inference_mode()  # a thread's own: whoever allocated the targets may have been in it, or not
-def _haul(work: _Work, device: torch.device, piece_bytes: int) -> None:
+def _haul(work: _Work, desk: _Desk, device: torch.device, piece_bytes: int) -> None:
     """What a thread does."""
-    with contextlib.closing(_Lane(device, piece_bytes)) as lane:
+    with contextlib.closing(_Lane(device, desk, piece_bytes)) as lane:
         done_bytes = 0
         while (piece := work.take(done_bytes=done_bytes)) is not None:
             lane.carry(piece)
@@ -171,8 +244,9 @@ def _haul(work: _Work, device: torch.device, piece_bytes: int) -> None:
 class _Lane:
     """One thread's open files, and its buffers in turn. `close()` must be called in the end."""
 
-    def __init__(self, device: torch.device, piece_bytes: int) -> None:
+    def __init__(self, device: torch.device, desk: _Desk, piece_bytes: int) -> None:
         self._device = device
+        self._desk = desk
         self._piece_bytes = piece_bytes
         self._files: dict[Path, int] = {}
         self._buffers: list[tuple[torch.Tensor, torch.cuda.Event | None]] = []
@@ -183,23 +257,19 @@ class _Lane:
 
     def carry(self, piece: _Piece) -> None:
         """Read a piece and send it on its way."""
-        if self._stream is None and not piece.converts:
-            self._read(piece, _bytes(piece.target))
+        target = piece.target
+        if self._stream is None and isinstance(target, torch.Tensor) and piece.dtype == target.dtype:
+            self._read(piece, _bytes(target))
             return
         buffer, sent = self._next_buffer()
         if sent is not None:
             sent.synchronize()  # its last piece has left
-        self._read(piece, _bytes(buffer[: piece.nbytes]))
-        numbers = buffer[: piece.nbytes].view(piece.dtype)
-        if self._stream is None:
-            piece.target.copy_(numbers)
-            return
-        assert sent is not None
-        with torch.cuda.stream(self._stream):
-            if piece.converts:  # over there: the link carries what the file has, and the GPU is quicker at it
-                numbers = numbers.to(self._device, non_blocking=True)
-            piece.target.copy_(numbers, non_blocking=True)
-            sent.record(self._stream)
+        found = buffer[: piece.nbytes]
+        self._read(piece, _bytes(found))
+        if isinstance(target, torch.Tensor):
+            self._send(found.view(piece.dtype), target, sent)
+        else:
+            self._desk.hand_over(piece, found, sent)
 
     def arrive(self) -> None:
         """Wait until all that was sent is there."""
@@ -211,6 +281,18 @@ class _Lane:
         for file in self._files.values():
             os.close(file)
         self._files.clear()
+
+    def _send(self, numbers: torch.Tensor, target: torch.Tensor, sent: torch.cuda.Event | None) -> None:
+        if self._stream is None:
+            target.copy_(numbers)
+            return
+        assert sent is not None
+        with torch.cuda.stream(self._stream):
+            if numbers.dtype != target.dtype:
+                # Over there: the link carries what the file has, and the GPU is quicker at it.
+                numbers = numbers.to(self._device, non_blocking=True)
+            target.copy_(numbers, non_blocking=True)
+            sent.record(self._stream)
 
     def _next_buffer(self) -> tuple[torch.Tensor, torch.cuda.Event | None]:
         pinned = self._stream is not None

@@ -11,8 +11,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 from gemmad.errors import MemoryPlanError
-from gemmad.generation import EngineSettings, MemoryRow
+from gemmad.generation import EngineSettings, KVFormat, MemoryRow
 from gemmad.planning import step
+from gemmad.planning.codes import check_columns, coding_of, weight_bytes, weight_pieces
+from gemmad.planning.coding import Coding
 from gemmad.planning.pages import PagePlan, PageRules, sequences_that_fit, split_pages
 from gemmad.planning.shape import ModelShape
 from gemmad.planning.sizes import format_bytes
@@ -30,7 +32,8 @@ INPUTS = "inputs"
 GATHERED = "gathered"
 """Keys and values in one piece, for an attention backend that knows no pages."""
 WORKSPACE = "workspace"
-"""What the largest step computes on its way, and what torch's allocator rounds up."""
+"""What the largest step computes on its way, coded weights that it decodes included, and what torch's allocator rounds
+up."""
 GRAPHS = "graphs"
 """Driver memory of captured graphs; like the next outside torch's allocator."""
 CONTEXT = "context"
@@ -79,10 +82,25 @@ class MemoryPlan(Struct, frozen=True, kw_only=True):
     """What the worker may take of it."""
     on_gpu: bool
     max_context: int
+    coding: Coding | None
+    """Of most of the layers' matrices; None: they are numbers, as is all that is not coded, of"""
+    itemsize: int
+    """bytes."""
+    kv: KVFormat
     pages: PagePlan
     fits: tuple[Fit, ...]
     """Empty for a plan with a problem."""
     problem: str | None = None
+
+    @property
+    def dtype(self) -> str:
+        """What is computed in, and what is not coded is kept in."""
+        return {2: "bfloat16", 4: "float32"}[self.itemsize]
+
+    @property
+    def weights(self) -> str:
+        """What the layers' matrices are kept in, in a word: int4, bfloat16."""
+        return self.dtype if self.coding is None else self.coding.kind
 
     @property
     def planned_bytes(self) -> int:
@@ -99,8 +117,11 @@ def plan_memory(
 ) -> MemoryPlan:
     """Plan a worker on a device with `total_bytes`; what does not fit is told in the plan's `problem`.
 
-    Raises MemoryPlanError for a context longer than the network was trained for.
+    What is `auto` in the settings counts as if nobody had to choose (`formats.resolve` does): weights as the checkpoint
+    has them, keys and values as numbers. Raises MemoryPlanError for a context longer than the network was trained for,
+    and for weights in a format that its matrices cannot have.
     """
+    check_columns(shape, settings.weights)
     max_context = context_of(shape, settings)
     on_gpu = computes_on_gpu(settings)
     share_bytes = int(total_bytes * settings.memory_fraction) if on_gpu else total_bytes
@@ -125,6 +146,9 @@ def plan_memory(
         share_bytes=share_bytes,
         on_gpu=on_gpu,
         max_context=max_context,
+        coding=coding_of(shape, settings.weights),
+        itemsize=itemsize_of(settings),
+        kv="bf16" if settings.kv == "auto" else settings.kv,
         pages=pages,
         fits=() if problem else _count_fits(rules, pages, max_context, settings.max_sequences),
         problem=problem,
@@ -145,7 +169,7 @@ def computes_on_gpu(settings: EngineSettings) -> bool:
 
 
 def itemsize_of(settings: EngineSettings) -> int:
-    """Bytes of a number in weights, activations and pages."""
+    """Bytes of a number in activations, and in weights and pages that are not coded."""
     if settings.dtype == "auto":
         return 2 if computes_on_gpu(settings) else 4
     return {"float32": 4, "bfloat16": 2}[settings.dtype]
@@ -158,6 +182,7 @@ def page_rules(shape: ModelShape, settings: EngineSettings) -> PageRules:
         page_tokens=settings.page_tokens,
         longest_chunk=max(settings.max_step_tokens, shape.image_tokens),
         itemsize=itemsize_of(settings),
+        kv=settings.kv,
     )
 
 
@@ -180,13 +205,16 @@ def step_sizes(shape: ModelShape, settings: EngineSettings) -> step.StepSizes:
 def _other_rows(shape: ModelShape, settings: EngineSettings, costs: Costs) -> tuple[MemoryRow, ...]:
     """All rows but the pages', weights first."""
     sizes, itemsize = step_sizes(shape, settings), itemsize_of(settings)
-    weights = MemoryRow(WEIGHTS, shape.weight_bytes(itemsize))
+    weights = MemoryRow(WEIGHTS, weight_bytes(shape, settings.weights, itemsize=itemsize))
     vision = MemoryRow(VISION, _vision_bytes(shape, settings))
     steering = MemoryRow(STEERING, step.steering_bytes(shape, sizes))
+    on_gpu = computes_on_gpu(settings)
     computed = step.workspace_bytes(shape, sizes)
-    if not computes_on_gpu(settings):
+    computed += step.decoding_bytes(shape, sizes, settings.weights, on_gpu=on_gpu)
+    if not on_gpu:
         return (weights, vision, steering, MemoryRow(WORKSPACE, computed), MemoryRow(PROCESS, costs.process_bytes))
-    rounded = step.rounding_bytes(tuple(numbers * itemsize for numbers in shape.matrices())) + 4 * step.SEGMENT_BYTES
+    pieces = weight_pieces(shape, settings.weights, itemsize=itemsize)
+    rounded = step.rounding_bytes(pieces) + 4 * step.SEGMENT_BYTES
     whole, heads = step.graph_counts(sizes)
     graphs = (whole + heads) * costs.graph_bytes + whole * len(shape.full_layers) * costs.graph_layer_bytes
     return (

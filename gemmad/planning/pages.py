@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from gemmad.generation import KVFormat
+from gemmad.planning.codes import kv_token_bytes
 from gemmad.planning.shape import ModelShape
 
 NOMINAL_CONTEXT = 4096
@@ -48,20 +50,22 @@ class PageRules(Struct, frozen=True, kw_only=True):
     full_layers: int
     sliding_layers: int
     token_bytes: int
-    """Key and value of one token in one layer."""
+    """Key and value of one token in one layer, their scales included."""
     longest_chunk: int
     """Tokens of one sequence that a step computes at most."""
 
     @classmethod
-    def of(cls, shape: ModelShape, *, page_tokens: int, longest_chunk: int, itemsize: int) -> PageRules:
-        """The rules of a network whose keys and values are numbers of `itemsize` bytes."""
+    def of(
+        cls, shape: ModelShape, *, page_tokens: int, longest_chunk: int, itemsize: int, kv: KVFormat = "bf16"
+    ) -> PageRules:
+        """The rules of a network whose keys and values are numbers of `itemsize` bytes, or coded as `kv` says."""
         full_layers = sum(shape.full_layers)
         return cls(
             page_tokens=page_tokens,
             window=shape.window,
             full_layers=full_layers,
             sliding_layers=len(shape.full_layers) - full_layers,
-            token_bytes=2 * shape.kv_heads * shape.head_dim * itemsize,
+            token_bytes=kv_token_bytes(shape, kv, itemsize=itemsize),
             longest_chunk=longest_chunk,
         )
 

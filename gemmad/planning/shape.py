@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gemmad.errors import CheckpointError
+from gemmad.planning.coded import coded_formats
+from gemmad.planning.coding import CodedFormats
 
 Size = Annotated[int, Meta(ge=1)]
 _NORM_ITEMSIZE = 4
@@ -63,39 +65,55 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     vision: VisionShape | None = None
     image_tokens: int = 0
     """Soft tokens of one image; 0 without vision."""
+    coded: CodedFormats | None = None
+    """What the checkpoint's matrices come in; None: numbers."""
 
     @property
     def qkv_size(self) -> int:
         """Rows of the merged projection."""
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
+    def layer_matrices(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of one layer's four: qkv, o, gate and up, down."""
+        hidden, inner, queries = self.hidden_size, self.intermediate_size, self.heads * self.head_dim
+        return ((self.qkv_size, hidden), (hidden, queries), (2 * inner, hidden), (hidden, inner))
+
     def matrices(self) -> tuple[int, ...]:
         """Numbers in each matrix that is allocated in one piece: the embedding, then every layer's four."""
-        hidden, inner = self.hidden_size, self.intermediate_size
-        layer = (self.qkv_size * hidden, hidden * self.heads * self.head_dim, 2 * inner * hidden, hidden * inner)
-        return (self.vocab_size * hidden, *layer * len(self.full_layers))
+        layer = tuple(rows * columns for rows, columns in self.layer_matrices())
+        return (self.vocab_size * self.hidden_size, *layer * len(self.full_layers))
+
+    def norm_bytes(self) -> int:
+        """Bytes of the language network's norms, whatever its matrices are."""
+        norms = len(self.full_layers) * (4 * self.hidden_size + 2 * self.head_dim) + self.hidden_size
+        return norms * _NORM_ITEMSIZE
+
+    def tower_parameters(self) -> int:
+        """Numbers of the vision tower and of the projector behind it; 0 without vision."""
+        if self.vision is None:
+            return 0
+        projector = self.vision.hidden_size * (self.hidden_size + 1)  # the matrix, and the norm before it
+        return self.vision.parameters() + projector
 
     def weight_bytes(self, itemsize: int) -> int:
-        """Bytes of all weights, vision tower and projector included. `itemsize`: bytes of a number in a matrix."""
-        norms = len(self.full_layers) * (4 * self.hidden_size + 2 * self.head_dim) + self.hidden_size
-        tower = 0
-        if self.vision is not None:
-            projector = self.vision.hidden_size * (self.hidden_size + 1)  # the matrix, and the norm before it
-            tower = self.vision.parameters() + projector
-        return (sum(self.matrices()) + tower) * itemsize + norms * _NORM_ITEMSIZE
+        """Bytes of all weights, vision tower and projector included. `itemsize`: bytes of a number in a matrix, none
+        of which is coded."""
+        return (sum(self.matrices()) + self.tower_parameters()) * itemsize + self.norm_bytes()
 
 
 def read_shape(folder: Path) -> ModelShape:
-    """Read `config.json`. Raises CheckpointError when it is missing, broken, or of another network."""
+    """Read `config.json`, and what the matrices come in. Raises CheckpointError when it is missing, broken, or of
+    another network, and for matrices that were coded in a way that is not served."""
     path = folder / "config.json"
     try:
-        return _shape(msgspec.json.decode(path.read_bytes(), type=_File), str(path))
+        shape = _shape(msgspec.json.decode(path.read_bytes(), type=_File), str(path))
     except FileNotFoundError:
         raise CheckpointError(
             f"{path} is missing; a checkpoint folder holds config.json, weights and tokenizer"
         ) from None
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return msgspec.structs.replace(shape, coded=coded_formats(folder))
 
 
 def published_shape(name: str) -> ModelShape:

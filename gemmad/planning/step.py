@@ -6,9 +6,13 @@ imported here; tests hold the ladders equal and the estimates above what is real
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from functools import lru_cache
+
 from msgspec import Struct
 
-from gemmad.generation import AttentionBackend
+from gemmad.generation import AttentionBackend, WeightFormat
+from gemmad.planning.codes import coding_of
 from gemmad.planning.shape import ModelShape, VisionShape
 
 MOST_BIASES = 1024
@@ -23,7 +27,21 @@ GATHER_ROWS = 256
 """Shorter steps are not worth gathering for."""
 SEGMENT_BYTES = 2 << 20
 """torch's allocator takes large tensors from the device in multiples of this."""
+SCRATCH_BYTES = 64 << 20
+"""Most of a coded matrix's rows that are decoded at a time, for the products of long steps."""
 
+_REFERENCE_ROWS = 4096
+"""Rows of a coded matrix that are decoded at a time on a CPU, and"""
+_REFERENCE_BYTES = 16
+"""bytes that this takes for a number: words of all planes, the planes in one, their numbers, and these scaled."""
+_BLOCK_BYTES = 512
+"""What it hands out are multiples of this. Tensors of at most"""
+_SMALL_BYTES = 1 << 20
+"""share segments of `SEGMENT_BYTES`, larger ones below"""
+_OWN_SEGMENT_BYTES = 10 << 20
+"""share segments of"""
+_SHARED_BYTES = 20 << 20
+"""bytes. (c10/cuda/CUDACachingAllocator.cpp)"""
 _SPLITS = 64
 """Programs for each head, at most, that a decoding step with few sequences is split into."""
 _ROW_BYTES = 32
@@ -114,6 +132,26 @@ def workspace_bytes(shape: ModelShape, sizes: StepSizes) -> int:
     return rows + tables + splits + logits + sizes.sequences * _SAMPLER_ROW_BYTES
 
 
+def decoding_bytes(shape: ModelShape, sizes: StepSizes, weights: WeightFormat, *, on_gpu: bool) -> int:
+    """Bytes that the products of a long step take for coded weights, one product at a time.
+
+    That is rows of a matrix, decoded; fp8 has the step's own rows in codes instead, with a float32 scale each, where
+    the device multiplies those. The larger of both counts, for a plan does not know its device. On a CPU every product
+    decodes rows, in a few tensors of words and of numbers.
+    """
+    coding = coding_of(shape, weights)
+    if coding is None:
+        return 0
+    if not on_gpu:
+        matrices = (*shape.layer_matrices(), (shape.vocab_size, shape.hidden_size))
+        return _REFERENCE_BYTES * max(min(rows, _REFERENCE_ROWS) * columns for rows, columns in matrices)
+    decoded = min(SCRATCH_BYTES, max(rows * columns for rows, columns in shape.layer_matrices()) * sizes.itemsize)
+    if coding.kind != "fp8":
+        return decoded
+    widest = max(columns for _, columns in shape.layer_matrices())
+    return max(decoded, sizes.tokens * (widest + 4))
+
+
 def gathered_bytes(shape: ModelShape, sizes: StepSizes) -> int:
     """Bytes of the buffer that keys and values are gathered into for a backend that knows no pages; 0 without one."""
     if sizes.attention == "triton":
@@ -143,6 +181,20 @@ def tower_bytes(shape: ModelShape, vision: VisionShape, *, itemsize: int) -> int
     return pixels + rows + pooled
 
 
+@lru_cache(maxsize=64)  # a search for settings that fit asks the same again and again
 def rounding_bytes(pieces: tuple[int, ...]) -> int:
-    """What the allocator adds to tensors of so many bytes to make whole segments of them."""
-    return sum(-nbytes % SEGMENT_BYTES for nbytes in pieces)
+    """What the allocator adds to tensors of so many bytes, taken in this order: the largest have segments of their own
+    in whole MiB; others share segments of one size, where each goes into the tightest gap."""
+    added = 0
+    gaps: dict[int, list[int]] = {SEGMENT_BYTES: [], _SHARED_BYTES: []}
+    for nbytes in pieces:
+        if nbytes >= _OWN_SEGMENT_BYTES:
+            added += -nbytes % SEGMENT_BYTES
+            continue
+        size = SEGMENT_BYTES if nbytes <= _SMALL_BYTES else _SHARED_BYTES
+        shared, block = gaps[size], nbytes + -nbytes % _BLOCK_BYTES
+        at = bisect_left(shared, block)
+        gap = shared.pop(at) if at < len(shared) else size
+        insort(shared, gap - block)
+        added += block - nbytes
+    return added + sum(map(sum, gaps.values()))

@@ -31,8 +31,8 @@ def rows_text(rows: Sequence[MemoryRow]) -> str:
 
 
 def plan_text(plan: MemoryPlan, title: str) -> str:
-    """The rows, the share that they are held against, the pages, and how many sequences they hold."""
-    parts = [title, rows_text(plan.rows), share_text(plan)]
+    """The rows, the share that they are held against, the formats, the pages, and how many sequences they hold."""
+    parts = [title, rows_text(plan.rows), f"{share_text(plan)}\n{formats_text(plan)}"]
     if plan.fits:
         parts += [pages_text(plan), fits_text(plan)]
     return "\n\n".join(parts)
@@ -43,6 +43,13 @@ def share_text(plan: MemoryPlan) -> str:
     if not plan.on_gpu:
         return f"The host has {format_bytes(plan.total_bytes)}."
     return f"The worker may take {format_bytes(plan.share_bytes)} of the GPU's {format_bytes(plan.total_bytes)}."
+
+
+def formats_text(plan: MemoryPlan) -> str:
+    """What weights and the KV cache are kept in."""
+    coding, kv = plan.coding, plan.dtype if plan.kv == "bf16" else plan.kv
+    groups = f" in groups of {coding.group}" if coding is not None and coding.kind == "int4" else ""
+    return f"Weights are {plan.weights}{groups}, keys and values {kv}."
 
 
 def pages_text(plan: MemoryPlan) -> str:
@@ -82,11 +89,15 @@ def plan_facts(plan: MemoryPlan, settings: EngineSettings, advice: Advice | None
         "planned_bytes": plan.planned_bytes,
         "max_context": plan.max_context,
         "max_sequences": settings.max_sequences,
+        "dtype": plan.dtype,
+        "weights": "bf16" if plan.coding is None else plan.coding.kind,
+        "kv": plan.kv,
         "rows": {row.name: row.planned_bytes for row in plan.rows},
         "pages": msgspec.to_builtins(plan.pages),
         "sequences": [msgspec.to_builtins(fit) for fit in plan.fits],
         "problem": plan.problem,
         "remedies": [{"setting": r.setting, "value": r.value} for r in advice.remedies] if advice else [],
+        "together": dict(advice.together) if advice else {},
         "gpu_bytes": advice.gpu_bytes if advice else None,
         "models": list(advice.models) if advice else [],
     }

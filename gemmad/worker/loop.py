@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import assert_never
 
 import msgspec
@@ -21,6 +22,7 @@ from gemmad.engine.build import build_engine
 from gemmad.errors import InvalidRequestError
 from gemmad.generation import MemoryRow
 from gemmad.logs import get_logger
+from gemmad.models.copies import CodedCopies
 from gemmad.planning.table import rows_text
 from gemmad.protocol.channel import BlockingChannel
 from gemmad.protocol.messages import (
@@ -66,6 +68,8 @@ class WorkerLoop:
         self._checked_at = 0
         """The step after which the books were last looked at."""
         self._step = 0
+        folder = configure.settings.coded_copies
+        self._copies = None if folder is None else CodedCopies(Path(folder))
 
     def run(self) -> int:
         """Load, warm up, serve. Raises CheckpointError or MemoryPlanError for settings that cannot work."""
@@ -77,13 +81,22 @@ class WorkerLoop:
             self._load()
             self._serve()
         finally:  # also before last words: what was said must be heard first
+            if self._copies is not None:
+                self._copies.end()
             with contextlib.suppress(queue.Full):
                 self._outbox.put(None, timeout=FLUSH_SECONDS)
             self._writer_done.wait(FLUSH_SECONDS)
+            if self._copies is not None:
+                self._copies.close()
         return EXIT_ASKED
 
     def _load(self) -> None:
-        self._engine = build_engine(self._settings, progress=self._report, on_plan=lambda plan: _print_table(plan.rows))
+        self._engine = build_engine(
+            self._settings,
+            progress=self._report,
+            on_plan=lambda plan: _print_table(plan.rows),
+            copies=self._copies,
+        )
         self._report("warm-up", 0.0)
         self._engine.warm_up()
         memory = self._engine.memory.measure()

@@ -10,10 +10,14 @@ from safetensors.torch import save_file
 
 from gemmad.demo import CHECKPOINT
 from gemmad.errors import CheckpointError
+from gemmad.generation import WeightFormat
+from gemmad.kernels.matrices import CodedMatrix, decode, empty_coded
 from gemmad.models.config import read_config
-from gemmad.models.loading import Job, fill
+from gemmad.models.copies import CodedCopies
+from gemmad.models.loading import Job, RowJob, fill
+from gemmad.models.quantising import code_rows
 from gemmad.models.tensorfile import read_header
-from gemmad.models.weights import load_weights
+from gemmad.models.weights import coded_tensors, load_weights
 
 pytestmark = [
     pytest.mark.gpu,
@@ -44,6 +48,8 @@ def test_the_bundled_model_is_the_same_on_both() -> None:
     """Norms with their 1, merged matrices and the tower are equal to those of a CPU, to the bit."""
     config = read_config(CHECKPOINT)
     there, here = (load_weights(config, device=d, dtype=torch.bfloat16) for d in (DEVICE, torch.device("cpu")))
+    assert isinstance(there.embedding, torch.Tensor)
+    assert isinstance(here.embedding, torch.Tensor)
     assert torch.equal(there.embedding.cpu(), here.embedding)
     assert torch.equal(there.final_norm.cpu(), here.final_norm)
     for a, b in zip(there.layers, here.layers, strict=True):
@@ -88,3 +94,54 @@ def test_the_tower_is_the_same_on_both() -> None:
     pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     there, here = (tower.encode(pixels.to(d)) for tower, d in zip(towers, devices, strict=True) if tower)
     torch.testing.assert_close(there.cpu(), here, rtol=2e-3, atol=2e-3)
+
+
+def test_every_row_is_handed_over(tmp_path: Path) -> None:
+    """Rows arrive whole and as the file has them, though all pieces go through one buffer of the device."""
+    source = torch.randn(50_000, 384, generator=torch.Generator().manual_seed(0)).bfloat16()
+    save_file({"a": source}, tmp_path / "model.safetensors")
+    (stored,) = read_header(tmp_path / "model.safetensors")
+    found = torch.zeros(source.shape, dtype=torch.float32, device=DEVICE)
+
+    def take(first: int, rows: torch.Tensor) -> None:
+        found[first : first + len(rows)] = rows
+
+    fill([RowJob(stored, stored.dtype, take)], device=DEVICE, threads=8, piece_bytes=1 << 20)
+    assert torch.equal(found.cpu(), source.float())
+
+
+@pytest.mark.parametrize("format", ["int4", "int8", "fp8"])
+def test_coded_on_both(tmp_path: Path, format: WeightFormat) -> None:
+    """Codes that a GPU finds stand for numbers as near as a CPU's; a copy that it has written is read to the bit."""
+    config, copies = read_config(CHECKPOINT), CodedCopies(tmp_path)
+    there = load_weights(config, device=DEVICE, dtype=torch.bfloat16, format=format, copies=copies)
+    assert copies.wait(60.0)
+    here, plain = (
+        load_weights(config, device=torch.device("cpu"), dtype=torch.bfloat16, format=f) for f in (format, "bf16")
+    )
+    for ours, theirs, numbers in zip(there.layers, here.layers, plain.layers, strict=True):
+        assert isinstance(ours.gate_up, CodedMatrix)
+        assert isinstance(theirs.gate_up, CodedMatrix)
+        assert isinstance(numbers.gate_up, torch.Tensor)
+        mine, its = (float((decode(m).cpu() - numbers.gate_up).norm()) for m in (ours.gate_up, theirs.gate_up))
+        assert mine == pytest.approx(its, rel=1e-3)
+    again = load_weights(config, device=DEVICE, dtype=torch.bfloat16, format=format, copies=CodedCopies(tmp_path))
+    first, second = coded_tensors(there), coded_tensors(again)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("format", ["int4", "int8", "fp8"])
+def test_coding_takes_little_room(tmp_path: Path, format: WeightFormat) -> None:
+    """Beside the codes there are one piece of rows and one workspace on the device, however large a matrix is."""
+    rows = torch.randn(1 << 18, 512, dtype=torch.bfloat16)
+    save_file({"a": rows}, tmp_path / "model.safetensors")
+    (stored,) = read_header(tmp_path / "model.safetensors")
+    into = empty_coded(format, *rows.shape, device=DEVICE)  # type: ignore[arg-type]
+    faults = torch.zeros((), dtype=torch.bool, device=DEVICE)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(DEVICE)
+    before = torch.cuda.memory_allocated(DEVICE)
+    job = RowJob(stored, stored.dtype, lambda first, some: code_rows(some, into.rows(first, first + len(some)), faults))
+    fill([job], device=DEVICE)
+    assert torch.cuda.max_memory_allocated(DEVICE) - before < 320 << 20
+    assert float((decode(into).cpu() - rows).norm() / rows.float().norm()) < 0.11

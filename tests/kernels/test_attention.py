@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.reference.attention import group_queries
 from gemmad.kernels.reference.attention import paged_attention as twin
 from tests.kernels.batches import moved, paged
@@ -36,8 +37,8 @@ def test_equals_its_twin(seed: int, decode: bool, device: torch.device) -> None:
     window, page = chance.choice([None, 1, 7, 16, 64]), chance.choice([1, 4, 16])
     q, keys, values, batch, _ = random_batch(shapes(chance, decode=decode), page=page, window=window, seed=seed)
     q, keys, values, batch = moved(device, q, keys, values, batch)
-    out = attention.paged_attention(q, keys, values, attention.plan_launch(batch), scale=0.3)
-    torch.testing.assert_close(out, twin(q, keys, values, group_queries(batch), scale=0.3), rtol=1e-4, atol=1e-5)
+    out = attention.paged_attention(q, Pages(keys, values), attention.plan_launch(batch), scale=0.3)
+    torch.testing.assert_close(out, twin(q, Pages(keys, values), group_queries(batch), scale=0.3), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -52,7 +53,7 @@ def test_any_prefill_tile(seed: int, device: torch.device) -> None:
     batch_of = [(chance.randint(0, 150), new, chance.choice([0, min(new, 30)])) for new in (1, chance.randint(2, 70))]
     drawn = paged(batch_of, page=page, window=window, seed=seed, ring=bool(seed % 2))
     q, keys, values, batch = moved(device, *drawn)
-    out = attention.paged_attention(q, keys, values, attention.Launch(batch, tile), scale=0.125)
+    out = attention.paged_attention(q, Pages(keys, values), attention.Launch(batch, tile), scale=0.125)
     close_in_bfloat16(out, q, keys, values, batch)
 
 
@@ -70,7 +71,7 @@ def test_any_decode_tile(seed: int, device: torch.device) -> None:
     drawn = paged(batch_of, page=page, window=window, seed=seed, ring=bool(seed % 2))
     q, keys, values, batch = moved(device, *drawn)
     for _ in range(2):
-        out = attention.paged_attention(q, keys, values, attention.Launch(batch, tile), scale=0.125)
+        out = attention.paged_attention(q, Pages(keys, values), attention.Launch(batch, tile), scale=0.125)
         close_in_bfloat16(out, q, keys, values, batch)
 
 
@@ -78,7 +79,7 @@ def close_in_bfloat16(
     out: torch.Tensor, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, batch: AttentionBatch
 ) -> None:
     """Equal to what float32 gives, but for bfloat16's own grain."""
-    exact = twin(q.float(), keys.float(), values.float(), group_queries(batch), scale=0.125)
+    exact = twin(q.float(), Pages(keys.float(), values.float()), group_queries(batch), scale=0.125)
     torch.testing.assert_close(out.float(), exact, rtol=2e-2, atol=2e-2)
 
 
@@ -103,8 +104,8 @@ def test_padding_does_no_harm(decode: bool, splits: int, device: torch.device) -
     })  # fmt: skip
     tile = Tile(1, 16, 2, 2, splits) if decode else Tile(16, 16, 2, 2)
     longer = torch.cat([q, torch.full((5, *q.shape[1:]), float("nan"), device=device)])
-    out = attention.paged_attention(longer, keys, values, attention.Launch(padded, tile), scale=0.3)
-    exact = twin(q, keys, values, group_queries(batch), scale=0.3)
+    out = attention.paged_attention(longer, Pages(keys, values), attention.Launch(padded, tile), scale=0.3)
+    exact = twin(q, Pages(keys, values), group_queries(batch), scale=0.3)
     torch.testing.assert_close(out[:tokens], exact, rtol=1e-4, atol=1e-5)
 
 
@@ -114,10 +115,12 @@ def test_heads_first_in_a_page(device: torch.device) -> None:
 
     q, keys, values, batch = moved(device, *paged([(90, 20, 0)], page=64, window=None, seed=3, dtype=torch.float32))
     keys_turned, values_turned = (pages.transpose(1, 2).contiguous().transpose(1, 2) for pages in (keys, values))
-    exact = attention.paged_attention(q, keys, values, attention.plan_launch(batch), scale=0.3)
-    out = attention.paged_attention(q, keys_turned, values_turned, attention.plan_launch(batch), scale=0.3)
+    exact = attention.paged_attention(q, Pages(keys, values), attention.plan_launch(batch), scale=0.3)
+    out = attention.paged_attention(q, Pages(keys_turned, values_turned), attention.plan_launch(batch), scale=0.3)
     torch.testing.assert_close(out, exact)
     decoding = replace(batch, query_starts=batch.query_starts.clamp_max(1), longest_query=1)
-    exact = attention.paged_attention(q[:1], keys, values, attention.plan_launch(decoding), scale=0.3)
-    out = attention.paged_attention(q[:1], keys_turned, values_turned, attention.plan_launch(decoding), scale=0.3)
+    exact = attention.paged_attention(q[:1], Pages(keys, values), attention.plan_launch(decoding), scale=0.3)
+    out = attention.paged_attention(
+        q[:1], Pages(keys_turned, values_turned), attention.plan_launch(decoding), scale=0.3
+    )
     torch.testing.assert_close(out, exact)

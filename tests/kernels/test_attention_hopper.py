@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.reference.attention import group_queries
 from gemmad.kernels.reference.attention import paged_attention as twin
 from tests.kernels import gluon_on_torch
@@ -36,15 +37,15 @@ def test_equals_its_twin(seed: int, late: bool, rows: int) -> None:
     if seed % 2:
         keys, values = (pages.transpose(1, 2).contiguous().transpose(1, 2) for pages in (keys, values))
     gluon_on_torch.PROGRAM["late"] = late
-    out = hopper.prefill(q, keys, values, batch, scale=0.125, rows=rows)
-    exact = twin(q.float(), keys.float(), values.float(), group_queries(batch), scale=0.125)
+    out = hopper.prefill(q, Pages(keys, values), batch, scale=0.125, rows=rows)
+    exact = twin(q.float(), Pages(keys.float(), values.float()), group_queries(batch), scale=0.125)
     torch.testing.assert_close(out.float(), exact, rtol=2e-2, atol=2e-2)
 
 
 def test_what_it_serves() -> None:
     """Only bfloat16 in pages of whole blocks, and only a Hopper."""
     pages = torch.zeros(3, 64, 2, 64, dtype=torch.bfloat16)
-    assert not hopper.can_prefill(torch.zeros(5, 4, 64, dtype=torch.bfloat16), pages)
+    assert not hopper.can_prefill(torch.zeros(5, 4, 64, dtype=torch.bfloat16), Pages(pages, pages))
     assert hopper._plane(pages) == (128, 64, 0, 64)
     heads_first = torch.zeros(3, 2, 64, 64, dtype=torch.bfloat16).transpose(1, 2)
     assert hopper._plane(heads_first) == (64, 128, 64, 0)
@@ -63,5 +64,5 @@ def test_padding_does_no_harm() -> None:
     })  # fmt: skip
     longer = torch.cat([q, torch.randn(40, *q.shape[1:]).bfloat16()])
     gluon_on_torch.PROGRAM["late"] = True
-    out = hopper.prefill(longer, keys, values, padded, scale=0.125)
-    torch.testing.assert_close(out[:60], hopper.prefill(q, keys, values, batch, scale=0.125))
+    out = hopper.prefill(longer, Pages(keys, values), padded, scale=0.125)
+    torch.testing.assert_close(out[:60], hopper.prefill(q, Pages(keys, values), batch, scale=0.125))

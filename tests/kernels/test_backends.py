@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gemmad.errors import ConfigError
 from gemmad.kernels.backends import Backend, allocate_scratch, find_backend
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.reference.attention import group_queries
 from gemmad.kernels.reference.attention import paged_attention as twin
 from tests.kernels.batches import DIM, KV_HEADS, moved, paged
@@ -72,8 +73,8 @@ def test_gathered_equals_paged(seed: int, device: torch.device) -> None:
     shared = attention.prepare(replace(batch, gather_tokens=896))
     assert isinstance(shared, Gathered)
     for layer in range(2):
-        out = attention.attend(q, keys + layer, values - layer, shared, scale=0.125)
-        exact = twin(q, keys + layer, values - layer, group_queries(batch), scale=0.125)
+        out = attention.attend(q, Pages(keys + layer, values - layer), shared, scale=0.125)
+        exact = twin(q, Pages(keys + layer, values - layer), group_queries(batch), scale=0.125)
         torch.testing.assert_close(out, exact, rtol=1e-4, atol=1e-4)
 
 
@@ -92,8 +93,10 @@ def test_padding_does_no_harm(device: torch.device) -> None:
     })  # fmt: skip
     scratch = allocate_scratch(128, kv_heads=KV_HEADS, head_dim=DIM, dtype=q.dtype, device=device)
     attention = GatheredAttention(Backend("plain", plain_varlen), scratch)
-    out = attention.attend(q, keys, values, attention.prepare(padded), scale=0.125)
-    torch.testing.assert_close(out, twin(q, keys, values, group_queries(batch), scale=0.125), rtol=1e-4, atol=1e-4)
+    out = attention.attend(q, Pages(keys, values), attention.prepare(padded), scale=0.125)
+    torch.testing.assert_close(
+        out, twin(q, Pages(keys, values), group_queries(batch), scale=0.125), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("batch_of", [[(40, 20, 10)], [(40, 1, 0), (9, 1, 0)]], ids=["image", "decode"])
@@ -108,8 +111,10 @@ def test_what_a_backend_never_sees(batch_of: list[tuple[int, int, int]], device:
     scratch = allocate_scratch(64, kv_heads=KV_HEADS, head_dim=DIM, dtype=q.dtype, device=device)
     attention = GatheredAttention(Backend("forbidden", forbidden), scratch)
     allowed = batch if batch.longest_query > 1 else replace(batch, gather_tokens=64)
-    out = attention.attend(q, keys, values, attention.prepare(allowed), scale=0.125)
-    torch.testing.assert_close(out, twin(q, keys, values, group_queries(batch), scale=0.125), rtol=1e-4, atol=1e-4)
+    out = attention.attend(q, Pages(keys, values), attention.prepare(allowed), scale=0.125)
+    torch.testing.assert_close(
+        out, twin(q, Pages(keys, values), group_queries(batch), scale=0.125), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_set_of_kernels_takes_a_backend(device: torch.device) -> None:
@@ -118,10 +123,10 @@ def test_a_set_of_kernels_takes_a_backend(device: torch.device) -> None:
 
     q, keys, values, batch = moved(device, *paged([(40, 20, 0)], page=16, window=None, seed=8, dtype=torch.float32))
     scratch = allocate_scratch(64, kv_heads=KV_HEADS, head_dim=DIM, dtype=q.dtype, device=device)
-    exact = twin(q, keys, values, group_queries(batch), scale=0.125)
+    exact = twin(q, Pages(keys, values), group_queries(batch), scale=0.125)
     for chosen in (ops.triton_ops(), ops.triton_ops(Backend("plain", plain_varlen), scratch)):
         shared = chosen.prepare_attention(replace(batch, gather_tokens=64))
-        out = chosen.attention(q, keys, values, shared, scale=0.125)
+        out = chosen.attention(q, Pages(keys, values), shared, scale=0.125)
         torch.testing.assert_close(out, exact, rtol=1e-4, atol=1e-4)
     assert scratch.any()
 
@@ -144,8 +149,8 @@ def test_libraries_equal_the_reference(setting: Any, window: int | None, device:
     scratch = allocate_scratch(2048, kv_heads=KV_HEADS, head_dim=DIM, dtype=q.dtype, device=device)
     attention = GatheredAttention(backend, scratch)
     shared = attention.prepare(replace(batch, gather_tokens=2048))
-    out = attention.attend(q, keys, values, shared, scale=0.125)
-    exact = twin(q.float(), keys.float(), values.float(), group_queries(batch), scale=0.125)
+    out = attention.attend(q, Pages(keys, values), shared, scale=0.125)
+    exact = twin(q.float(), Pages(keys.float(), values.float()), group_queries(batch), scale=0.125)
     torch.testing.assert_close(out.float(), exact, rtol=2e-2, atol=2e-2)
 
 
@@ -157,9 +162,9 @@ def test_hoppers_own_kernel_equals_the_reference(window: int | None, device: tor
     from gemmad.kernels.triton import hopper
 
     q, keys, values, batch = moved(device, *paged([(0, 300, 40), (500, 70, 0)], page=64, window=window, seed=7))
-    if not hopper.can_prefill(q, keys):
+    if not hopper.can_prefill(q, Pages(keys, values)):
         pytest.skip("not a Hopper")
-    exact = twin(q.float(), keys.float(), values.float(), group_queries(batch), scale=0.125)
+    exact = twin(q.float(), Pages(keys.float(), values.float()), group_queries(batch), scale=0.125)
     for rows in (hopper.SHORT_ROWS, hopper.ROWS):
-        out = hopper.prefill(q, keys, values, batch, scale=0.125, rows=rows)
+        out = hopper.prefill(q, Pages(keys, values), batch, scale=0.125, rows=rows)
         torch.testing.assert_close(out.float(), exact, rtol=2e-2, atol=2e-2)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemmad.kernels.reference import network
+from gemmad.kernels.reference import coded
 from tests.kernels.conftest import DEVICE
 
 pytest.importorskip("triton", reason="triton is not installed")
@@ -34,7 +34,7 @@ def assert_close(ours: torch.Tensor, exact: torch.Tensor) -> None:
 
 def gated(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The gated product in float64."""
-    return network.gate_up_gelu(x.double(), weight.double())
+    return coded.gate_up_gelu(x.double(), weight.double())
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -101,7 +101,7 @@ def test_a_norm_adds_the_parts_up(dtype: torch.dtype, splits: int) -> None:
     post, following = 1 + operands(2, 1, 96, torch.float32, 8)[0] * 0.3
     parts = gemv.multiply_parts(x, weight, Tile("dot", 64, 32, 4, 2, splits))
     ours = norms.add_norm(parts, residual, post, following, 1e-6)
-    twin = network.linear_add_norm(
+    twin = coded.linear_add_norm(
         x, weight, residual=residual, post_weight=post, next_weight=following, eps=1e-6
     )  # fmt: skip
     coarse = dtype == torch.bfloat16
@@ -153,28 +153,28 @@ def test_rows_may_lie_apart() -> None:
 @settings(max_examples=10)
 def test_gelu_gate_equals_its_twin(dtype: torch.dtype, tokens: int, n: int, seed: int) -> None:
     """The gate for many tokens, whose product is cuBLAS's, rounds where the twin rounds."""
-    from gemmad.kernels.triton import gemv
+    from gemmad.kernels.triton import parts
 
     halves = (torch.randn(tokens, 2 * n, generator=torch.Generator().manual_seed(seed)) * 3).to(DEVICE, dtype)
     gate, up = halves.chunk(2, dim=-1)
     twin = torch.nn.functional.gelu(gate, approximate="tanh") * up
     coarse = dtype == torch.bfloat16
     torch.testing.assert_close(
-        gemv.gelu_gate(halves), twin, rtol=2**-6 if coarse else 1e-5, atol=2**-9 if coarse else 1e-5
+        parts.gelu_gate(halves), twin, rtol=2**-6 if coarse else 1e-5, atol=2**-9 if coarse else 1e-5
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 3, 16, 17, 40])
 def test_the_seam_equals_its_twin(tokens: int) -> None:
     """`linear`, `gate_up_gelu` and `linear_add_norm` give the twin's results, whoever computes them."""
-    from gemmad.kernels.triton import gemv
+    from gemmad.kernels.triton import products
 
     x, weight = operands(tokens, 50, 96, torch.float32, 5)
-    torch.testing.assert_close(gemv.linear(x, weight), network.linear(x, weight), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(gemv.gate_up_gelu(x, weight), network.gate_up_gelu(x, weight), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(products.linear(x, weight), coded.linear(x, weight), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(products.gate_up_gelu(x, weight), coded.gate_up_gelu(x, weight), rtol=1e-5, atol=1e-5)
     residual, scale = x[:, :50] + 1, torch.linspace(0.5, 1.5, 50, device=DEVICE)
     rest = {"residual": residual, "post_weight": scale, "next_weight": scale.flip(0), "eps": 1e-6}
-    ours, twin = (which.linear_add_norm(x, weight, **rest) for which in (gemv, network))
+    ours, twin = (which.linear_add_norm(x, weight, **rest) for which in (products, coded))
     torch.testing.assert_close(ours, twin, rtol=1e-5, atol=1e-5)
 
 

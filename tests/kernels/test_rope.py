@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemmad.kernels.pages import LARGEST_CODE, Pages, decode_rows, encode_rows
 from gemmad.kernels.reference import network
 from tests.kernels.conftest import DEVICE
 
@@ -59,8 +60,20 @@ class Case:
         """Queries, keys and values of one implementation."""
         keys, values = self.poisoned()
         assert callable(function)
-        q = function(self.qkv, *self.weights, self.rope, self.slots, keys, values, EPS)
+        q = function(self.qkv, *self.weights, self.rope, self.slots, Pages(keys, values), EPS)
         return q, keys, values
+
+    def run_coded(self, function: object, dtype: torch.dtype) -> Pages:
+        """Coded pages, first full of codes of one bit and scales of NaN, after one implementation; scales lie heads
+        first."""
+        shape = (2, self.pages, self.page_tokens, self.kv_heads, self.head_dim)
+        keys, values = torch.full(shape, 1, dtype=torch.int8, device=DEVICE).view(dtype)
+        heads_first = (2, self.pages, self.kv_heads, self.page_tokens)
+        scales = torch.full(heads_first, float("nan"), device=DEVICE).transpose(2, 3)
+        assert callable(function)
+        pages = Pages(keys, values, scales[0], scales[1])
+        function(self.qkv, *self.weights, self.rope, self.slots, pages, EPS)
+        return pages
 
 
 def assert_equal(case: Case) -> None:
@@ -105,6 +118,47 @@ def test_the_model_s_heads(dtype: torch.dtype) -> None:
 def test_many_tokens_share_programs() -> None:
     """With many tokens a program takes several heads, of different kinds and beyond the last."""
     assert_equal(Case(70, 3, 2, 8, 16, torch.float32, 8))
+
+
+@pytest.mark.parametrize("kind", LARGEST_CODE, ids=str)
+@pytest.mark.parametrize("tokens", [3, 70])
+@pytest.mark.parametrize("head_dim", [6, 64])
+def test_codes_equal_their_twin(kind: torch.dtype, tokens: int, head_dim: int) -> None:
+    """Codes and scales are the twin's but where a number lies between two codes, and nothing else is written."""
+    from gemmad.kernels.triton import rope
+
+    case = Case(tokens, 3, 2, head_dim, 16, torch.bfloat16, tokens + head_dim)
+    case.qkv[0, -head_dim:] = 0.0
+    ours, twin = (case.run_coded(function, kind) for function in (rope.rotate_and_store, network.rotate_and_store))
+    for mine, other in ((ours.keys, twin.keys), (ours.values, twin.values)):
+        apart = (mine.view(torch.int8).int() - other.view(torch.int8).int()).abs()
+        assert apart.max() <= 1
+        assert (apart > 0).float().mean() < 0.01
+    for scales, others in ((ours.key_scales, twin.key_scales), (ours.value_scales, twin.value_scales)):
+        assert scales is not None
+        torch.testing.assert_close(scales, others, rtol=1e-5, atol=0.0, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", LARGEST_CODE, ids=str)
+@pytest.mark.parametrize("size", [1e-30, 1.0, 3e30])
+def test_a_code_is_the_nearest(kind: torch.dtype, size: float) -> None:
+    """Values of any size come back to half a code's step, from the kernel as from its twin, and zeros as zeros."""
+    from gemmad.kernels.triton import rope
+
+    case = Case(40, 1, 1, 64, 64, torch.float32, 3)
+    case.slots = torch.arange(40, device=DEVICE)
+    values = case.qkv.view(40, 3, 64)[:, 2]
+    values *= size * torch.rand(40, 1, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    values[7] = 0.0
+    pages = case.run_coded(rope.rotate_and_store, kind)
+    assert pages.value_scales is not None
+    codes, scales = pages.values[0, :40, 0], pages.value_scales[0, :40, 0]
+    assert not codes[7].view(torch.int8).any()
+    step = scales[:, None] * (1.0 if kind == torch.int8 else (values.abs() / scales[:, None] / 8).clamp_min(2**-9))
+    step[7] = 0.0
+    assert ((decode_rows(codes, scales) - values).abs() <= step * 0.501).all()
+    exact, _ = encode_rows(values, kind)
+    assert (codes.view(torch.int8) == exact.view(torch.int8)).float().mean() > 0.99
 
 
 def test_padding_alone_writes_nothing() -> None:

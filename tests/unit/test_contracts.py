@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WORKER_SIDE = {"bench", "worker", "engine", "models", "kernels"}
+WORKER_SIDE = {"bench", "evaluate", "worker", "engine", "models", "kernels"}
 FORBIDDEN = {"torch", "transformers", "accelerate", "safetensors"}
 
 IMPORT_ALL = """

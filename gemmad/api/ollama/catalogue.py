@@ -16,6 +16,7 @@ from gemmad.api.ollama import wire
 from gemmad.api.ollama.schema import ShowRequest, parse
 from gemmad.api.services import Services
 from gemmad.errors import InvalidRequestError, UnavailableError
+from gemmad.planning.gguf import find_gguf
 from gemmad.planning.shape import ModelShape, read_shape
 from gemmad.supervisor.lifecycle import State
 
@@ -34,6 +35,8 @@ class Checkpoint(Struct, frozen=True):
     shape: ModelShape
     number_format: str
     """Of its weights, in Ollama's words."""
+    file_format: str
+    """`gguf` or `safetensors`."""
     size_bytes: int
     """Of the files with its weights."""
     digest: str
@@ -146,13 +149,18 @@ def model_name(services: Services, asked: str) -> str:
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Looks at its files, not into the weights. Raises CheckpointError."""
     shape = read_shape(folder)
-    weights = [(path.name, path.stat().st_size) for path in sorted(folder.glob("*.safetensors"))]
+    gguf = find_gguf(folder)
+    paths = sorted(folder.glob("*.safetensors")) if gguf is None else gguf.paths
+    weights = [(path.name, path.stat().st_size) for path in paths]
     config = folder / "config.json"
     content = config.read_bytes()
     formats = msgspec.json.decode(content, type=_Formats)
     return Checkpoint(
         shape=shape,
-        number_format=_FORMATS.get(formats.dtype or formats.torch_dtype or "", "unknown"),
+        number_format=_FORMATS.get(formats.dtype or formats.torch_dtype or "", "unknown")
+        if shape.coded is None
+        else shape.coded.layers.kind.upper(),
+        file_format="safetensors" if gguf is None else "gguf",
         size_bytes=sum(size for _, size in weights),
         digest=hashlib.sha256(content + repr(weights).encode()).hexdigest(),
         modified_at=config.stat().st_mtime,
@@ -161,7 +169,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def _details(checkpoint: Checkpoint) -> wire.Details:
     return wire.Details(
-        "", "safetensors", FAMILY, (FAMILY,), _quantity(checkpoint.parameters), checkpoint.number_format
+        "", checkpoint.file_format, FAMILY, (FAMILY,), _quantity(checkpoint.parameters), checkpoint.number_format
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages, decode_rows
 
 
 @dataclass(frozen=True)
@@ -34,27 +35,31 @@ def group_queries(batch: AttentionBatch) -> list[Group]:
     return groups
 
 
-def paged_attention(
-    q: torch.Tensor, key_pages: torch.Tensor, value_pages: torch.Tensor, groups: list[Group], *, scale: float
-) -> torch.Tensor:
-    """Softmax attention with grouped queries: q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]."""
+def paged_attention(q: torch.Tensor, pages: Pages, groups: list[Group], *, scale: float) -> torch.Tensor:
+    """Softmax attention with grouped queries over pages of K heads: q [T, H, D] → [T, H, D]."""
     heads, head_dim = q.shape[1:]
-    keys = key_pages.flatten(0, 1)
-    values = value_pages.flatten(0, 1)
     out = torch.empty_like(q)
     for group in groups:
         count = group.slots.shape[0]
         queries = q[group.rows].view(count, -1, heads, head_dim).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(
             queries,
-            keys[group.slots].transpose(1, 2).to(q.dtype),
-            values[group.slots].transpose(1, 2).to(q.dtype),
+            _gather(pages.keys, pages.key_scales, group.slots).transpose(1, 2).to(q.dtype),
+            _gather(pages.values, pages.value_scales, group.slots).transpose(1, 2).to(q.dtype),
             attn_mask=group.mask,
             scale=scale,
             enable_gqa=True,
         )
         out[group.rows] = mixed.transpose(1, 2).reshape(-1, heads, head_dim)
     return out
+
+
+def _gather(source: torch.Tensor, scales: torch.Tensor | None, slots: torch.Tensor) -> torch.Tensor:
+    """Rows of pages [pages, page_tokens, K, D] at `slots` [G, L] → [G, L, K, D]."""
+    places = slots // source.shape[1], slots % source.shape[1]
+    if scales is None:
+        return source[places]
+    return decode_rows(source.view(torch.int8)[places].view(source.dtype), scales[places])
 
 
 def _group(batch: AttentionBatch, members: list[int], starts: list[int]) -> Group:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
+
+from gemmad.kernels.pages import Pages, encode_rows
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -26,30 +27,6 @@ def add_norm(
     return rms_norm(residual, next_weight, eps), residual
 
 
-def gate_up_gelu(x: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
-    """`gelu_tanh(x·gateᵀ) · (x·upᵀ)`: x [T, hidden], gate_up [2·intermediate, hidden] → [T, intermediate]."""
-    gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
-    return F.gelu(gate, approximate="tanh") * up
-
-
-def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`x·weightᵀ`: x [T, in], weight [out, in] → [T, out]."""
-    return F.linear(x, weight)
-
-
-def linear_add_norm(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    *,
-    residual: torch.Tensor,
-    post_weight: torch.Tensor,
-    next_weight: torch.Tensor,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A block's last product and what closes it: `add_norm(x·weightᵀ, …)`. Returns (normed, residual)."""
-    return add_norm(linear(x, weight), residual, post_weight, next_weight, eps)
-
-
 def rope_tables(positions: torch.Tensor, inverse_frequencies: torch.Tensor, scale: float) -> torch.Tensor:
     """Cosines and sines of rotary embedding (https://arxiv.org/abs/2104.09864).
 
@@ -65,18 +42,17 @@ def rotate_and_store(
     k_weight: torch.Tensor,
     rope: torch.Tensor,
     slots: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
+    pages: Pages,
     eps: float,
 ) -> torch.Tensor:
     """Norm and rotate queries and keys, write keys and values to their pages, return the queries.
 
     qkv [T, (H + 2K)·D] as the merged projection gives it; q_weight, k_weight [D] float32; rope [2, T, D/2];
-    key_pages, value_pages [pages, page_tokens, K, D], written at `slots` [T]. Returns [T, H, D] in qkv's dtype.
-    A row whose slot is negative is padding: nothing is written for it. All of it is computed in float32 and rounded
-    once, at the end; transformers rounds in between.
+    pages of K heads are written at `slots` [T]. Returns [T, H, D] in qkv's dtype. A row whose slot is negative is
+    padding: nothing is written for it. All of it is computed in float32 and rounded or coded once, at the end;
+    transformers rounds in between.
     """
-    _, page_tokens, kv_heads, head_dim = key_pages.shape
+    _, page_tokens, kv_heads, head_dim = pages.keys.shape
     heads = qkv.shape[1] // head_dim - 2 * kv_heads
     parts = qkv.view(qkv.shape[0], -1, head_dim)
     q, k, v = parts[:, :heads], parts[:, heads : heads + kv_heads], parts[:, heads + kv_heads :]
@@ -85,9 +61,20 @@ def rotate_and_store(
     k = _rotate(rms_norm(k.float(), k_weight, eps), cos, sin)
     kept = slots >= 0
     places = slots[kept] // page_tokens, slots[kept] % page_tokens
-    key_pages.index_put_(places, k[kept].to(key_pages.dtype))
-    value_pages.index_put_(places, v[kept].to(value_pages.dtype))
+    _store(k[kept], pages.keys, pages.key_scales, places)
+    _store(v[kept], pages.values, pages.value_scales, places)
     return q
+
+
+def _store(
+    rows: torch.Tensor, target: torch.Tensor, scales: torch.Tensor | None, places: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    if scales is None:
+        target.index_put_(places, rows.to(target.dtype))
+        return
+    codes, reach = encode_rows(rows, target.dtype)
+    target.view(torch.int8).index_put_(places, codes.view(torch.int8))  # torch has no such operation for e4m3
+    scales.index_put_(places, reach)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

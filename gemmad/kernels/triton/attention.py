@@ -8,6 +8,7 @@ from types import ModuleType
 import torch
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.triton import attention_tiles
 from gemmad.kernels.triton.attention_tiles import Tile
 from gemmad.kernels.triton.decode import decode
@@ -46,10 +47,8 @@ def plan_launch(batch: AttentionBatch) -> Launch:
     return Launch(batch)
 
 
-def paged_attention(
-    q: torch.Tensor, key_pages: torch.Tensor, value_pages: torch.Tensor, launch: Launch, *, scale: float
-) -> torch.Tensor:
-    """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
+def paged_attention(q: torch.Tensor, pages: Pages, launch: Launch, *, scale: float) -> torch.Tensor:
+    """q [T, H, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
 
     `scale` is above 0. A row that belongs to no sequence is left as it was taken from memory. In a step that does both,
     sequences with a single token are `decode`'s: a tile of many queries would compute as much for one.
@@ -57,29 +56,30 @@ def paged_attention(
     batch = launch.batch
     assert scale > 0, "the largest score must stay the largest"
     if batch.longest_query == 1:
-        tile = launch.tile or attention_tiles.decode_tile(batch.context_lens.shape[0], window=batch.window)
-        return decode(q, key_pages, value_pages, batch, tile=_fit(tile, q), scale=scale)
-    out = _prefill(q, key_pages, value_pages, launch, scale=scale)
-    return decode(q, key_pages, value_pages, batch, tile=_fit(attention_tiles.MANY, q), scale=scale, out=out)
+        sequences = batch.context_lens.shape[0]
+        tile = launch.tile or attention_tiles.decode_tile(sequences, window=batch.window, coded=pages.coded)
+        return decode(q, pages, batch, tile=_fit(tile, q, pages), scale=scale)
+    out = _prefill(q, pages, launch, scale=scale)
+    tile = attention_tiles.CODED_MANY if pages.coded else attention_tiles.MANY
+    return decode(q, pages, batch, tile=_fit(tile, q, pages), scale=scale, out=out)
 
 
-def _prefill(
-    q: torch.Tensor, key_pages: torch.Tensor, value_pages: torch.Tensor, launch: Launch, *, scale: float
-) -> torch.Tensor:
+def _prefill(q: torch.Tensor, pages: Pages, launch: Launch, *, scale: float) -> torch.Tensor:
     """Rows of sequences with more than one token."""
     batch, tile = launch.batch, launch.tile
+    heads, kv_heads = q.shape[1], pages.keys.shape[2]
     if tile is None:
-        if hopper is not None and hopper_enabled and hopper.can_prefill(q, key_pages):
+        if hopper is not None and hopper_enabled and hopper.can_prefill(q, pages):
             rows = hopper.program_rows(q)
-            first = launch.first_programs(rows * key_pages.shape[2] // q.shape[1])
-            mixed: torch.Tensor = hopper.prefill(q, key_pages, value_pages, batch, scale=scale, rows=rows, first=first)
+            first = launch.first_programs(rows * kv_heads // heads)
+            mixed: torch.Tensor = hopper.prefill(q, pages, batch, scale=scale, rows=rows, first=first)
             return mixed
-        tile = attention_tiles.prefill_tile(len(q), heads=q.shape[1], kv_heads=key_pages.shape[2])
-    tile = _fit(tile, q)
+        tile = attention_tiles.prefill_tile(len(q), heads=heads, kv_heads=kv_heads)
+    tile = _fit(tile, q, pages)
     first = launch.first_programs(tile.block_q)
-    return prefill(q, key_pages, value_pages, batch, tile=tile, scale=scale, first=first)
+    return prefill(q, pages, batch, tile=tile, scale=scale, first=first)
 
 
-def _fit(tile: Tile, q: torch.Tensor) -> Tile:
-    room = shared_memory_bytes(q.device)
-    return attention_tiles.fit(tile, head_dim=q.shape[2], itemsize=q.element_size(), room_bytes=room)
+def _fit(tile: Tile, q: torch.Tensor, pages: Pages) -> Tile:
+    room, coded = shared_memory_bytes(q.device), pages.coded
+    return attention_tiles.fit(tile, head_dim=q.shape[2], itemsize=q.element_size(), coded=coded, room_bytes=room)

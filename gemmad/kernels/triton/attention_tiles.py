@@ -36,6 +36,18 @@ ALONE = Tile(1, 64, 4, 3, splits=32)
 """For one sequence where nothing bounds what it sees: 72 µs at 32k, where the first of `DECODE` takes over 80."""
 MANY = Tile(1, 32, 2, 3)
 """Decoding with more sequences than that."""
+CODED_DECODE: tuple[tuple[int, Tile], ...] = (
+    # The same for codes of 8 bits; 32 and more sequences are measured, with 4096 tokens each.
+    (1, Tile(1, 32, 2, 2, splits=32)),
+    (2, Tile(1, 32, 2, 2, splits=16)),
+    (4, Tile(1, 32, 2, 2, splits=8)),
+    (8, Tile(1, 32, 2, 3, splits=8)),
+    (16, Tile(1, 32, 2, 3, splits=4)),
+    (32, Tile(1, 32, 2, 5, splits=2)),
+)
+CODED_ALONE = Tile(1, 64, 4, 3, splits=32)
+CODED_MANY = Tile(1, 32, 2, 5)
+
 MOST_SPLIT_PROGRAMS = 64
 """Programs for each head of keys, at most, in a step whose sequences are split; bounds what their sums take."""
 
@@ -50,11 +62,13 @@ _HOPPER_SHARED_BYTES = 200 << 10
 _AMPERE_SHARED_BYTES = 140 << 10
 
 
-def decode_tile(sequences: int, *, window: int | None = None) -> Tile:
-    """The measured tile for so many sequences with one token each, who see `window` keys or all."""
+def decode_tile(sequences: int, *, window: int | None = None, coded: bool = False) -> Tile:
+    """The measured tile for so many sequences with one token each, who see `window` keys or all; `coded`: in codes of 8
+    bits."""
     if sequences == 1 and window is None:
-        return ALONE
-    return next((tile for most, tile in DECODE if sequences <= most), MANY)
+        return CODED_ALONE if coded else ALONE
+    table, many = (CODED_DECODE, CODED_MANY) if coded else (DECODE, MANY)
+    return next((tile for most, tile in table if sequences <= most), many)
 
 
 def prefill_tile(tokens: int, *, heads: int, kv_heads: int) -> Tile:
@@ -65,11 +79,12 @@ def prefill_tile(tokens: int, *, heads: int, kv_heads: int) -> Tile:
     return replace(chosen, block_q=max(2, 2 * chosen.block_q // group))
 
 
-def fit(tile: Tile, *, head_dim: int, itemsize: int, room_bytes: int) -> Tile:
+def fit(tile: Tile, *, head_dim: int, itemsize: int, room_bytes: int, coded: bool = False) -> Tile:
     """The tile, or a smaller one where `room_bytes` of shared memory would not hold it."""
     row_bytes = head_dim * itemsize
     if tile.block_q == 1:
-        while tile.block_n > 16 and 2 * tile.stages * tile.block_n * row_bytes > room_bytes:
+        key_bytes = head_dim if coded else row_bytes
+        while tile.block_n > 16 and 2 * tile.stages * tile.block_n * key_bytes > room_bytes:
             tile = replace(tile, block_n=tile.block_n // 2)
         return tile
     if itemsize > 2:  # no tensor cores; registers hold half as many

@@ -17,7 +17,9 @@ import triton.language as tl
 
 from gemmad.kernels.backends import Backend, Varlen
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.triton.attention import Launch, paged_attention
+from gemmad.kernels.triton.kvcodes import as_codes, decode
 
 _ROWS = 32
 """Tokens of a program."""
@@ -52,19 +54,18 @@ class GatheredAttention:
     def attend(
         self,
         q: torch.Tensor,
-        key_pages: torch.Tensor,
-        value_pages: torch.Tensor,
+        pages: Pages,
         shared: Launch | Gathered,
         *,
         scale: float,
     ) -> torch.Tensor:
-        """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; what `paged_attention` computes."""
+        """q [T, H, D] → [T, H, D]; what `paged_attention` computes."""
         if isinstance(shared, Launch):
-            return paged_attention(q, key_pages, value_pages, shared, scale=scale)
+            return paged_attention(q, pages, shared, scale=scale)
         batch = shared.batch
         assert batch.gather_tokens is not None, "asked before"
         keys, values = self._scratch[:, : batch.gather_tokens]
-        gather(key_pages, value_pages, shared, keys, values)
+        gather(pages, shared, keys, values)
         return self._varlen(
             q,
             keys,
@@ -91,27 +92,28 @@ def plan_gather(batch: AttentionBatch) -> Gathered:
     return Gathered(batch, first, starts)
 
 
-def gather(
-    key_pages: torch.Tensor, value_pages: torch.Tensor, shared: Gathered, keys: torch.Tensor, values: torch.Tensor
-) -> None:
-    """Copy what is seen from pages [pages, page_tokens, K, D] into `keys` and `values` [tokens, K, D], in the order of
-    sequences and positions; rows after the last stay as they are."""
+def gather(pages: Pages, shared: Gathered, keys: torch.Tensor, values: torch.Tensor) -> None:
+    """Copy what is seen from pages of K heads into `keys` and `values` [tokens, K, D], in the order of sequences and
+    positions; rows after the last stay as they are. Codes become the numbers that they stand for."""
+    view = as_codes(pages)
     batch = shared.batch
     tokens, kv_heads, head_dim = keys.shape
     sequences = batch.context_lens.shape[0]
     _gather[(triton.cdiv(tokens, _ROWS), kv_heads)](
-        key_pages, value_pages, keys, values, shared.key_starts, shared.first_keys,
-        batch.page_table, batch.columns, sequences, *key_pages.stride()[:3], *keys.stride()[:2],
+        view.keys, view.values, view.key_scales, view.value_scales, keys, values, shared.key_starts, shared.first_keys,
+        batch.page_table, batch.columns, sequences, *view.strides, *view.scale_strides, *keys.stride()[:2],
         HEAD_DIM=head_dim, BLOCK_D=triton.next_power_of_2(head_dim), BLOCK_S=triton.next_power_of_2(sequences),
-        PAGE=batch.page_tokens, ROWS=_ROWS, num_warps=4, enable_fp_fusion=True,
+        PAGE=batch.page_tokens, ROWS=_ROWS, KIND=view.kind, num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["sequences"])
 def _gather(
-    k_pages, v_pages, keys, values, key_starts, first_keys, table, columns_ptr, sequences,
-    page_stride, token_stride, head_stride, row_stride, row_head_stride,
+    k_pages, v_pages, k_scales, v_scales, keys, values, key_starts, first_keys, table, columns_ptr, sequences,
+    page_stride, token_stride, head_stride, scale_page_stride, scale_token_stride, scale_head_stride,
+    row_stride, row_head_stride,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr, PAGE: tl.constexpr, ROWS: tl.constexpr,
+    KIND: tl.constexpr,
 ):  # fmt: skip
     first_row = tl.program_id(0) * ROWS
     head = tl.program_id(1)
@@ -135,5 +137,11 @@ def _gather(
     inside = there[:, None] & (dims < HEAD_DIM)[None, :]
     source = source[:, None] + dims[None, :]
     target = target[:, None] + dims[None, :]
-    tl.store(keys + target, tl.load(k_pages + source, mask=inside), mask=inside)
-    tl.store(values + target, tl.load(v_pages + source, mask=inside), mask=inside)
+    k = tl.load(k_pages + source, mask=inside, other=0)
+    v = tl.load(v_pages + source, mask=inside, other=0)
+    if KIND:
+        place = page.to(tl.int64) * scale_page_stride + (key % PAGE) * scale_token_stride + head * scale_head_stride
+        k = decode(k, KIND) * tl.load(k_scales + place, mask=there, other=0.0)[:, None]
+        v = decode(v, KIND) * tl.load(v_scales + place, mask=there, other=0.0)[:, None]
+    tl.store(keys + target, k, mask=inside)
+    tl.store(values + target, v, mask=inside)

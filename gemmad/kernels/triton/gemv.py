@@ -25,38 +25,26 @@ from torch.nn import functional as F
 from gemmad.kernels.triton import launch
 from gemmad.kernels.triton.device import shared_memory_bytes
 from gemmad.kernels.triton.launch import begin, wait_for_inputs
-from gemmad.kernels.triton.norms import add_norm, sum_parts
+from gemmad.kernels.triton.parts import add_parts, gelu, gelu_gate
 from gemmad.kernels.triton.tiles import Tile, tile_for
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`x·weightᵀ`, as `reference.network.linear` defines it, by whatever is fastest for so many tokens."""
+    """`x·weightᵀ`, as `reference.coded.linear` defines it, by whatever is fastest for so many tokens."""
     tile = _tile(x, weight)
     return F.linear(x, weight) if tile is None else multiply_rows(x, weight, tile)
 
 
 def gate_up_gelu(x: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
-    """`gelu_tanh(x·gateᵀ) · (x·upᵀ)`, as `reference.network.gate_up_gelu` defines it."""
+    """`gelu_tanh(x·gateᵀ) · (x·upᵀ)`, as `reference.coded.gate_up_gelu` defines it."""
     tile = _tile(x, gate_up, gated=True)
     return gelu_gate(F.linear(x, gate_up)) if tile is None else multiply_rows(x, gate_up, tile, gated=True)
 
 
-def linear_add_norm(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    *,
-    residual: torch.Tensor,
-    post_weight: torch.Tensor,
-    next_weight: torch.Tensor,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A block's last product and what closes it, as `reference.network.linear_add_norm` defines them.
-
-    Parts of a product that is split are added up by the norm that reads them. Returns (normed, residual).
-    """
+def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`x·weightᵀ` for a norm that adds up parts: [T, N] in x's dtype, or [splits, T, N] float32."""
     tile = _tile(x, weight)
-    product = linear(x, weight) if tile is None or tile.splits == 1 else multiply_parts(x, weight, tile)
-    return add_norm(product, residual, post_weight, next_weight, eps)
+    return linear(x, weight) if tile is None or tile.splits == 1 else multiply_parts(x, weight, tile)
 
 
 def _tile(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False) -> Tile | None:
@@ -116,28 +104,6 @@ def _multiply_into(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, til
         _multiply[(triton.cdiv(n, tile.rows),)](
             x, weight, out, tokens, *strides, WIDTH=width, DIRECT=tile.loop == "direct", **sizes
         )  # fmt: skip
-
-
-def add_parts(parts: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """Sum over the first dimension, in order: parts [P, T, N] float32 → `out` [T, N], rounded to its dtype."""
-    count, tokens, n = parts.shape
-    block = 1024
-    _add_parts[(tokens, triton.cdiv(n, block))](
-        parts, out, parts.stride(0), parts.stride(1), out.stride(0), n,
-        PARTS=count, BLOCK=block, **launch.options(out.device, warps=4),
-    )  # fmt: skip
-    return out
-
-
-def gelu_gate(halves: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
-    """`gelu_tanh(first half) · second half` of each row: [T, 2·N] → [T, N]."""
-    tokens, n = halves.shape[0], halves.shape[1] // 2
-    out = torch.empty(tokens, n, dtype=halves.dtype, device=halves.device) if out is None else out
-    block = 1024
-    _gelu_gate[(tokens, triton.cdiv(n, block))](
-        halves, out, halves.stride(0), out.stride(0), n, BLOCK=block, **launch.options(halves.device, warps=4)
-    )  # fmt: skip
-    return out
 
 
 @triton.jit
@@ -221,39 +187,6 @@ def _dot(
     inside = (token < tokens)[None, :] & (row < N)[:, None]
     place = out + tl.program_id(1).to(tl.int64) * part_stride
     tl.store(place + token[None, :] * out_stride + row[:, None], total, mask=inside)
-
-
-@triton.jit
-def _add_parts(
-    parts, out, part_stride, stride, out_stride, n, PARTS: tl.constexpr, BLOCK: tl.constexpr, OVERLAP: tl.constexpr
-):
-    begin(OVERLAP)
-    wait_for_inputs(OVERLAP)
-    row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = columns < n
-    total = sum_parts(parts + row * stride + columns, inside, part_stride, PARTS)
-    tl.store(out + row * out_stride + columns, total, mask=inside)
-
-
-@triton.jit
-def _gelu_gate(halves, out, stride, out_stride, n, BLOCK: tl.constexpr, OVERLAP: tl.constexpr):
-    begin(OVERLAP)
-    wait_for_inputs(OVERLAP)
-    row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = columns < n
-    gate = tl.load(halves + row * stride + columns, mask=inside, other=0.0)
-    up = tl.load(halves + row * stride + n + columns, mask=inside, other=0.0)
-    dtype = halves.dtype.element_ty
-    gate = gelu(gate.to(tl.float32)).to(dtype).to(tl.float32)  # rounded where the reference's tensor is
-    tl.store(out + row * out_stride + columns, gate * up.to(tl.float32), mask=inside)
-
-
-@triton.jit
-def gelu(x):
-    """`x · ½(1 + tanh(√(2/π)·(x + 0.044715·x³)))` (https://arxiv.org/abs/1606.08415); `½(1 + tanh y) = sigmoid(2y)`."""
-    return x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
 
 
 @triton.jit

@@ -31,6 +31,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.triton.programs import first_programs
 
 LOG2E = 1.4426950408889634
@@ -48,48 +49,48 @@ _call_in = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_glob
 _meet = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
 
 
-def can_prefill(q: torch.Tensor, key_pages: torch.Tensor) -> bool:
-    """Whether this kernel serves such tensors on their device."""
+def can_prefill(q: torch.Tensor, pages: Pages) -> bool:
+    """Whether this kernel serves such tensors on their device. Codes it never does: from the memory accelerator its
+    products take keys and values as they are."""
     heads, head_dim = q.shape[1:]
-    _, page_tokens, kv_heads, _ = key_pages.shape
+    _, page_tokens, kv_heads, _ = pages.keys.shape
     group = heads // kv_heads
     return (
-        q.dtype == key_pages.dtype == torch.bfloat16
+        q.dtype == pages.keys.dtype == torch.bfloat16
         and head_dim in {64, 128, 256}
         and group in {1, 2, 4, 8, 16}
         and page_tokens % KEYS == 0
-        and _plane(key_pages) is not None
+        and _plane(pages.keys) is not None
         and _is_hopper(q.device)
     )
 
 
 def prefill(
     q: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
+    pages: Pages,
     batch: AttentionBatch,
     *,
     scale: float,
     rows: int | None = None,
     first: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
+    """q [T, H, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
 
     `rows`: of a program; None takes what suits the batch. `first`: `first_programs` for `queries`; None: every sequence
     is computed.
     """
     tokens, heads, head_dim = q.shape
-    _, page_tokens, kv_heads, _ = key_pages.shape
+    _, page_tokens, kv_heads, _ = pages.keys.shape
     group = heads // kv_heads
     sequences = batch.context_lens.shape[0]
     rows = rows or program_rows(q)
     first = first_programs(batch, rows // group) if first is None else first
-    plane = _plane(key_pages)
+    plane = _plane(pages.keys)
     assert plane is not None, "asked before"
     _, page_rows, head_rows, head_columns = plane
     out = torch.empty_like(q)
     _prefill[(kv_heads, tokens // (rows // group) + sequences)](
-        q, _descriptor(key_pages), _descriptor(value_pages), out,
+        q, _descriptor(pages.keys), _descriptor(pages.values), out,
         batch.page_table, first, batch.query_starts, batch.positions, batch.reach, batch.columns, sequences,
         scale * LOG2E, page_rows, head_rows, head_columns,
         HEADS=heads, GROUP=group, HEAD_DIM=head_dim, BLOCK_Q=rows // group, BLOCK_N=KEYS, PAGE=page_tokens,

@@ -19,7 +19,9 @@ import triton
 import triton.language as tl
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.triton.attention_tiles import Tile
+from gemmad.kernels.triton.kvcodes import as_words, lift, planes
 from gemmad.kernels.triton.programs import first_programs
 
 LOG2E = 1.4426950408889634
@@ -27,32 +29,33 @@ LOG2E = 1.4426950408889634
 
 def prefill(
     q: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
+    pages: Pages,
     batch: AttentionBatch,
     *,
     tile: Tile,
     scale: float,
     first: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """q [T, H, D], pages [pages, page_tokens, K, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
+    """q [T, H, D] → [T, H, D]; equal to `reference.attention.paged_attention`.
 
     `first`: `first_programs` for the tile's queries; rows of a sequence that owns no program stay as they were taken
     from memory. None: every sequence is computed.
     """
-    tokens, heads, head_dim = q.shape
-    _, page_tokens, kv_heads, _ = key_pages.shape
+    tokens, heads = q.shape[:2]
+    _, page_tokens, kv_heads, _ = pages.keys.shape
+    view = as_words(pages)
     group = heads // kv_heads
     sequences = batch.context_lens.shape[0]
     out = torch.empty_like(q)
     first = first_programs(batch, tile.block_q) if first is None else first
     _prefill[(kv_heads, tokens // tile.block_q + sequences)](
-        q, key_pages, value_pages, out,
+        q, view.keys, view.values, view.key_scales, view.value_scales, out,
         batch.page_table, first, batch.query_starts, batch.positions, batch.reach,
-        batch.columns, sequences, scale * LOG2E, *key_pages.stride()[:3],
-        HEADS=heads, GROUP=group, HEAD_DIM=head_dim, BLOCK_D=max(16, triton.next_power_of_2(head_dim)),
+        batch.columns, sequences, scale * LOG2E, *view.strides, *view.scale_strides,
+        HEADS=heads, GROUP=group, WIDTH=view.width, BLOCK_W=view.block_width, PLANES=view.planes,
+        KIND=view.kind, NATIVE=q.device.type == "cuda",
         BLOCK_Q=tile.block_q, BLOCK_M=max(16, triton.next_power_of_2(tile.block_q * group)), BLOCK_N=tile.block_n,
-        PAGE=page_tokens, WINDOW=batch.window or 0, WIDE=needs_wide(key_pages),
+        PAGE=page_tokens, WINDOW=batch.window or 0, WIDE=needs_wide(view.keys),
         num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=True,
     )  # fmt: skip
     return out
@@ -60,12 +63,12 @@ def prefill(
 
 @triton.jit(do_not_specialize=["sequences"])
 def _prefill(
-    q_ptr, k_ptr, v_ptr, out_ptr,
-    table_ptr, first_ptr, starts_ptr, positions_ptr, reach_ptr,
-    columns_ptr, sequences, scale, page_stride, token_stride, head_stride,
-    HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, PAGE: tl.constexpr, WINDOW: tl.constexpr,
-    WIDE: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, k_scale_ptr, v_scale_ptr, out_ptr,
+    table_ptr, first_ptr, starts_ptr, positions_ptr, reach_ptr, columns_ptr, sequences, scale,
+    page_stride, token_stride, head_stride, scale_page_stride, scale_token_stride, scale_head_stride,
+    HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, BLOCK_W: tl.constexpr, PLANES: tl.constexpr,
+    KIND: tl.constexpr, NATIVE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    PAGE: tl.constexpr, WINDOW: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     head = tl.program_id(0)
     program = tl.load(first_ptr + sequences) - 1 - tl.program_id(1)
@@ -77,12 +80,14 @@ def _prefill(
     columns = tl.load(columns_ptr)
 
     rows = tl.arange(0, BLOCK_M)
-    dims = tl.arange(0, BLOCK_D)
+    dims = tl.arange(0, BLOCK_W)
     query = first_query + rows // GROUP
     live = (rows < BLOCK_Q * GROUP) & (query < stop)
-    inside = live[:, None] & (dims < HEAD_DIM)[None, :]
+    inside = live[:, None] & (dims < WIDTH)[None, :]
     row_offset = (query * HEADS + head * GROUP + rows % GROUP).to(tl.int64)
-    q = tl.load(q_ptr + row_offset[:, None] * HEAD_DIM + dims[None, :], mask=inside, other=0.0)
+    place = row_offset[:, None] * (WIDTH * PLANES) + dims[None, :] * PLANES
+    q = tl.load(q_ptr + place, mask=inside, other=0.0)
+    q_odd = tl.load(q_ptr + place + (PLANES - 1), mask=inside, other=0.0)
     reach = tl.load(reach_ptr + query, mask=live, other=-1).to(tl.int32)
     first_position = tl.load(positions_ptr + first_query).to(tl.int32)
 
@@ -103,16 +108,26 @@ def _prefill(
     row_table = table_ptr + sequence * columns
     k_ptr += head * head_stride
     v_ptr += head * head_stride
+    k_scale_ptr += head * scale_head_stride
+    v_scale_ptr += head * scale_head_stride
+    if KIND:
+        q = (q.to(tl.float32) * lift(KIND, NATIVE)).to(q.dtype)
+        q_odd = (q_odd.to(tl.float32) * lift(KIND, NATIVE)).to(q.dtype)
     best = tl.full([BLOCK_M], -1.0e30, dtype=tl.float32)  # finite: a row that sees nothing yet must not give NaN
     total = tl.zeros([BLOCK_M], dtype=tl.float32)
-    mixed = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
+    mixed = tl.zeros([BLOCK_M, BLOCK_W], dtype=tl.float32)
+    mixed_odd = tl.zeros([BLOCK_M, BLOCK_W], dtype=tl.float32)
     for block in range(begin, end, BLOCK_N):
-        base, offset, wanted = key_places(
-            row_table, block, shift, columns, lowest, end, page_stride, token_stride, BLOCK_N, PAGE, WINDOW, WIDE
-        )
-        k = load_rows(k_ptr + base, offset, dims, wanted, HEAD_DIM, PAGE % BLOCK_N == 0)
-        v = load_rows(v_ptr + base, offset, dims, wanted, HEAD_DIM, PAGE % BLOCK_N == 0)
-        scores = tl.dot(q, tl.trans(k).to(q.dtype), input_precision="ieee")
+        page, wanted = find_pages(row_table, block, shift, columns, lowest, end, BLOCK_N, PAGE, WINDOW)
+        base, offset = key_places(page, block, page_stride, token_stride, BLOCK_N, PAGE, WIDE)
+        k = load_rows(k_ptr + base, offset, dims, wanted, WIDTH, PAGE % BLOCK_N == 0)
+        v = load_rows(v_ptr + base, offset, dims, wanted, WIDTH, PAGE % BLOCK_N == 0)
+        scores = score(q, q_odd, k, KIND, NATIVE)
+        if KIND:
+            base, offset = key_places(page, block, scale_page_stride, scale_token_stride, BLOCK_N, PAGE, WIDE)
+            k_scale = tl.load(k_scale_ptr + base + offset, mask=wanted, other=0.0) * lift(KIND, NATIVE)
+            v_scale = tl.load(v_scale_ptr + base + offset, mask=wanted, other=0.0) * lift(KIND, NATIVE)
+            scores = scores * k_scale[None, :]
         if (block < clear_begin) | (block + BLOCK_N > clear_end):
             key = (block + tl.arange(0, BLOCK_N))[None, :]
             seen = key <= reach[:, None]
@@ -123,11 +138,38 @@ def _prefill(
         weights = tl.exp2(scores * scale - (new_best * scale)[:, None])
         decay = tl.exp2((best - new_best) * scale)
         total = total * decay + tl.sum(weights, 1)
-        mixed = mixed * decay[:, None]
-        mixed = tl.dot(weights.to(q.dtype), v.to(q.dtype), mixed, input_precision="ieee")
+        if KIND:
+            weights = weights * v_scale[None, :]
+        mixed, mixed_odd = mix(weights.to(q.dtype), v, mixed, mixed_odd, decay, KIND, NATIVE)
         best = new_best
-    mixed = (mixed / tl.where(live, total, 1.0)[:, None]).to(out_ptr.dtype.element_ty)
-    tl.store(out_ptr + row_offset[:, None] * HEAD_DIM + dims[None, :], mixed, mask=inside)
+    total = tl.where(live, total, 1.0)[:, None]
+    if KIND:
+        mixed = mixed * lift(KIND, NATIVE)
+        mixed_odd = mixed_odd * lift(KIND, NATIVE)
+    tl.store(out_ptr + place, (mixed / total).to(out_ptr.dtype.element_ty), mask=inside)
+    if KIND:
+        tl.store(out_ptr + place + 1, (mixed_odd / total).to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def score(q, q_odd, k, KIND: tl.constexpr, NATIVE: tl.constexpr):
+    """Products of queries [M, C], in planes where keys are coded, with keys [N, C] → [M, N], unscaled."""
+    even, odd = planes(k, KIND, NATIVE, q.dtype)
+    scores = tl.dot(q, tl.trans(even), input_precision="ieee")
+    if KIND:
+        scores = tl.dot(q_odd, tl.trans(odd), scores, input_precision="ieee")
+    return scores
+
+
+@triton.jit
+def mix(weights, v, mixed, mixed_odd, decay, KIND: tl.constexpr, NATIVE: tl.constexpr):
+    """Earlier sums [M, C] times `decay` [M], and values [N, C] times weights [M, N]: both planes of them, where they
+    are coded, else the first sum alone."""
+    even, odd = planes(v, KIND, NATIVE, weights.dtype)
+    mixed = tl.dot(weights, even, mixed * decay[:, None], input_precision="ieee")
+    if KIND:
+        mixed_odd = tl.dot(weights, odd, mixed_odd * decay[:, None], input_precision="ieee")
+    return mixed, mixed_odd
 
 
 @triton.jit
@@ -145,14 +187,13 @@ def find_sequence(first_ptr, sequences, program):
 
 
 @triton.jit
-def key_places(
-    row_table, block, shift, columns, lowest, end, page_stride, token_stride,
-    BLOCK_N: tl.constexpr, PAGE: tl.constexpr, WINDOW: tl.constexpr, WIDE: tl.constexpr,
+def find_pages(
+    row_table, block, shift, columns, lowest, end,
+    BLOCK_N: tl.constexpr, PAGE: tl.constexpr, WINDOW: tl.constexpr,
 ):  # fmt: skip
-    """Where the keys of a block lie, as one offset for all and one for each [N], and which of them are there [N].
+    """The pages of a block's keys, [N], or one for all where pages hold whole blocks, and which keys are there [N].
 
-    Where pages hold whole blocks, one page number serves all. `shift` leads from a page's index to its column, but for
-    one turn of the ring.
+    `shift` leads from a page's index to its column, but for one turn of the ring.
     """
     key = block + tl.arange(0, BLOCK_N)
     wanted = (key >= lowest) & (key < end)
@@ -161,29 +202,40 @@ def key_places(
         if WINDOW > 0:
             column = tl.where(column >= columns, column - columns, column)
         page = tl.load(row_table + column)
-        base = page.to(tl.int64) * page_stride + (block % PAGE) * token_stride
-        offset = tl.arange(0, BLOCK_N) * token_stride
     else:
         column = key // PAGE + shift
         if WINDOW > 0:
             column = tl.where(column >= columns, column - columns, column)
         page = tl.load(row_table + column, mask=wanted, other=0)
-        base = 0
-        offset = (page.to(tl.int64) if WIDE else page) * page_stride + (key % PAGE) * token_stride
-    return base, offset, wanted
+    return page, wanted
 
 
 @triton.jit
-def load_rows(first, offset, dims, wanted, HEAD_DIM: tl.constexpr, WHOLE: tl.constexpr):
-    """Rows [N, D] at `first + offset`. WHOLE: none lies outside its page, so all are read: what is not wanted gets no
+def key_places(
+    page, block, page_stride, token_stride, BLOCK_N: tl.constexpr, PAGE: tl.constexpr, WIDE: tl.constexpr
+):  # fmt: skip
+    """Where what belongs to the keys of a block lies in `find_pages`' pages, as one offset for all and one each [N]."""
+    if PAGE % BLOCK_N == 0:
+        base = page.to(tl.int64) * page_stride + (block % PAGE) * token_stride
+        offset = tl.arange(0, BLOCK_N) * token_stride
+    else:
+        base = 0
+        key = block + tl.arange(0, BLOCK_N)
+        offset = (page.to(tl.int64) if WIDE else page) * page_stride + (key % PAGE) * token_stride
+    return base, offset
+
+
+@triton.jit
+def load_rows(first, offset, dims, wanted, WIDTH: tl.constexpr, WHOLE: tl.constexpr):
+    """Rows [N, C] at `first + offset`. WHOLE: none lies outside its page, so all are read: what is not wanted gets no
     weight, and pages hold numbers only."""
     places = first + (offset[:, None] + dims[None, :])
-    if dims.shape[0] != HEAD_DIM:
-        return tl.load(places, mask=wanted[:, None] & (dims < HEAD_DIM)[None, :], other=0.0)
+    if dims.shape[0] != WIDTH:
+        return tl.load(places, mask=wanted[:, None] & (dims < WIDTH)[None, :], other=0)
     elif WHOLE:
         return tl.load(places)
     else:
-        return tl.load(places, mask=wanted[:, None], other=0.0)
+        return tl.load(places, mask=wanted[:, None], other=0)
 
 
 def needs_wide(pages: torch.Tensor) -> bool:

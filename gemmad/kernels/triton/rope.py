@@ -1,6 +1,6 @@
 """Rotary embedding: its tables, and the step from a merged projection to queries and paged keys and values."""
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, PLR0913, PLR0917  (compile-time arguments are written in capitals; a kernel takes what it touches)
+# ruff: noqa: N803, PLR0913, PLR0915, PLR0917  (compile-time arguments are written in capitals; a kernel takes what it touches)
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 import triton
 import triton.language as tl
 
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.triton import launch
+from gemmad.kernels.triton.kvcodes import as_codes, encode
 from gemmad.kernels.triton.launch import begin, wait_for_inputs
 
 _MANY_TOKENS = 64
@@ -32,8 +34,7 @@ def rotate_and_store(
     k_weight: torch.Tensor,
     rope: torch.Tensor,
     slots: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
+    pages: Pages,
     eps: float,
     *,
     out: torch.Tensor | None = None,
@@ -44,16 +45,17 @@ def rotate_and_store(
     padding: nothing is written for it, its queries are computed like any other's.
     """
     tokens, width = qkv.shape
-    _, page_tokens, kv_heads, head_dim = key_pages.shape
+    _, page_tokens, kv_heads, head_dim = pages.keys.shape
     heads = width // head_dim - 2 * kv_heads
-    assert key_pages.stride(3) == value_pages.stride(3) == 1, "a head's row lies in one piece"
+    assert pages.keys.stride(3) == pages.values.stride(3) == 1, "a head's row lies in one piece"
+    view = as_codes(pages)
     out = torch.empty(tokens, heads, head_dim, dtype=qkv.dtype, device=qkv.device) if out is None else out
     together = 1 if tokens < _MANY_TOKENS else 4
     _rotate_and_store[(tokens, triton.cdiv(heads + 2 * kv_heads, together))](
-        qkv, q_weight, k_weight, rope, slots, key_pages, value_pages, out,
+        qkv, q_weight, k_weight, rope, slots, view.keys, view.values, view.key_scales, view.value_scales, out,
         qkv.stride(0), rope.stride(0), rope.stride(1),
-        *key_pages.stride()[:3], *value_pages.stride()[:3], out.stride(0), out.stride(1), page_tokens, eps,
-        Q_HEADS=heads, KV_HEADS=kv_heads, HALF=head_dim // 2, TOGETHER=together,
+        *view.strides, *view.values.stride()[:3], *view.scale_strides, out.stride(0), out.stride(1), page_tokens, eps,
+        Q_HEADS=heads, KV_HEADS=kv_heads, HALF=head_dim // 2, TOGETHER=together, KIND=view.kind,
         BLOCK=triton.next_power_of_2(head_dim // 2), **launch.options(qkv.device, warps=together),
     )  # fmt: skip
     return out
@@ -78,14 +80,15 @@ def _rope_tables(
 
 @triton.jit
 def _rotate_and_store(
-    qkv, q_weight, k_weight, rope, slots, key_pages, value_pages, out,
+    qkv, q_weight, k_weight, rope, slots, key_pages, value_pages, key_scales, value_scales, out,
     qkv_stride, sine_stride, rope_stride,
     key_page_stride, key_token_stride, key_head_stride, value_page_stride, value_token_stride, value_head_stride,
-    out_stride, out_head_stride, page_tokens, eps,
-    Q_HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, TOGETHER: tl.constexpr, BLOCK: tl.constexpr,
-    OVERLAP: tl.constexpr,
+    scale_page_stride, scale_token_stride, scale_head_stride, out_stride, out_head_stride, page_tokens, eps,
+    Q_HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, TOGETHER: tl.constexpr, KIND: tl.constexpr,
+    BLOCK: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    """One token, TOGETHER heads: all are rotated, then each is stored where its kind goes, values as they came."""
+    """One token, TOGETHER heads: all are rotated, then each is stored where its kind goes, values as they came or, like
+    keys, as codes."""
     begin(OVERLAP)
     row = tl.program_id(0).to(tl.int64)
     head = (tl.program_id(1) * TOGETHER + tl.arange(0, TOGETHER))[:, None]
@@ -123,11 +126,24 @@ def _rotate_and_store(
         page = slot // page_tokens
         offset = slot % page_tokens
         key_head = head - Q_HEADS
+        value_head = key_head - KV_HEADS
         keys = key_pages + page * key_page_stride + offset * key_token_stride + key_head * key_head_stride + columns
-        tl.store(keys, turned_low, mask=is_key)
-        tl.store(keys + HALF, turned_high, mask=is_key)
-        value_head = head - Q_HEADS - KV_HEADS
         values = value_pages + page * value_page_stride + offset * value_token_stride
         values += value_head * value_head_stride + columns
-        tl.store(values, first, mask=is_value)
-        tl.store(values + HALF, second, mask=is_value)
+        key_low, key_high, value_low, value_high = turned_low, turned_high, first, second
+        if KIND:
+            low = tl.where(is_value, first.to(tl.float32), turned_low)
+            high = tl.where(is_value, second.to(tl.float32), turned_high)
+            reach = tl.max(tl.maximum(tl.abs(low), tl.abs(high)), 1)
+            key_low, key_high, step = encode(reach, low, high, KIND)
+            value_low, value_high = key_low, key_high
+            place = page * scale_page_stride + offset * scale_token_stride
+            one = columns == 0
+            tl.store(key_scales + place + key_head * scale_head_stride + columns, step[:, None], mask=is_key & one)
+            tl.store(
+                value_scales + place + value_head * scale_head_stride + columns, step[:, None], mask=is_value & one
+            )
+        tl.store(keys, key_low, mask=is_key)
+        tl.store(keys + HALF, key_high, mask=is_key)
+        tl.store(values, value_low, mask=is_value)
+        tl.store(values + HALF, value_high, mask=is_value)

@@ -12,6 +12,7 @@ from ollama import Client, ResponseError
 from gemmad.api.ollama.catalogue import read_checkpoint
 from gemmad.supervisor.listener import Outlook
 from tests.api.stage import CHECKPOINT, MODEL, Stage
+from tests.process.quantised import write_gguf
 
 
 def test_version(http: httpx.Client) -> None:
@@ -83,3 +84,12 @@ def test_the_number_format_is_the_checkpoints(tmp_path: Path) -> None:
     for keys, told in (({"torch_dtype": "float32"}, "F32"), ({"dtype": "float16"}, "F16"), ({}, "unknown")):
         (tmp_path / "config.json").write_text(json.dumps(config | keys))
         assert read_checkpoint(tmp_path).number_format == told
+
+
+def test_a_checkpoint_in_gguf(tmp_path: Path) -> None:
+    """It is told by its own file format, size and codes."""
+    folder = write_gguf(tmp_path / "demo")
+    told = read_checkpoint(folder)
+    assert (told.file_format, told.number_format) == ("gguf", "INT4")
+    assert told.size_bytes == sum(path.stat().st_size for path in folder.glob("*.gguf"))
+    assert read_checkpoint(CHECKPOINT).file_format == "safetensors"

@@ -68,3 +68,12 @@ def test_the_larger_time_is_the_floor() -> None:
     roof = Roof(bytes_per_second=10, flop_per_second=100)
     assert roof.seconds(Work(nbytes=20, flop=100)) == 2
     assert roof.seconds(Work(nbytes=20, flop=100) + Work(nbytes=0, flop=300) * 2) == 7
+
+
+def test_codes_lower_the_floor(config: ModelConfig) -> None:
+    """Coded weights are read at their own size, coded keys and values with the scale of each head."""
+    plain = Cost(config.text, itemsize=2)
+    coded = Cost(config.text, itemsize=2, coded_bytes=plain.weight_bytes // 4, kv_coded=True)
+    assert coded.weight_bytes * 4 == plain.weight_bytes
+    seen = [cost.decode(1, 512).nbytes - cost.weight_bytes for cost in (coded, plain)]
+    assert seen[0] / seen[1] == (256 + 4) / 512

@@ -53,6 +53,7 @@ def test_transformers_over_our_weights_is_transformers(subject: Subject, weights
     with torch.inference_mode():
         assert torch.allclose(loaded(ids).logits, borrowed(ids).logits, atol=1e-5)
     assert borrowed.model.layers[0].self_attn.k_proj.weight.data_ptr() != 0
+    assert isinstance(weights.embedding, torch.Tensor)
     assert borrowed.model.embed_tokens.weight.data_ptr() == weights.embedding.data_ptr()
 
 
@@ -102,6 +103,8 @@ def test_a_written_checkpoint_loads_again(subject: Subject, weights: Weights, tm
     for before, after in zip(weights.layers, again.layers, strict=True):
         for name, tensor in vars(before).items():
             assert torch.allclose(tensor, getattr(after, name), atol=1e-6), name
+    assert isinstance(weights.embedding, torch.Tensor)
+    assert isinstance(again.embedding, torch.Tensor)
     assert torch.equal(weights.embedding, again.embedding)
     assert weights.tower is not None
     assert again.tower is not None

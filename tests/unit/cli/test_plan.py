@@ -11,6 +11,7 @@ from gemmad.cli.plan import smallest_gpu
 from gemmad.config.schema import Config, WorkersSection
 from gemmad.demo import CHECKPOINT
 from gemmad.errors import ConfigError
+from gemmad.planning.shape import PUBLISHED
 from gemmad.supervisor.gpus import Gpu, Gpus
 from tests.unit.cli.conftest import Command
 
@@ -34,34 +35,84 @@ def test_a_plan_that_fits(gemmad: Command) -> None:
         "sum",
     ]  # fmt: skip
     assert "The worker may take 21.60 GiB of the GPU's 24.00 GiB." in lines
+    assert "Weights are bfloat16, keys and values bfloat16." in lines
     assert lines[-2].split() == ["tokens", "1024", "2048", "4096", "8192", "16384", "32768"]
     assert all(int(count) >= 1 for count in lines[-1].split()[1:])
 
 
 def test_12b_in_24_gib(gemmad: Command) -> None:
-    """What cannot fit leaves with 78, the numbers, and what would do."""
-    said = gemmad("plan", "--gpu-memory", "24GiB", "--context", "32768", "--model", "12B")
+    """What does not fit leaves with 78, the numbers, and what would do."""
+    said = gemmad("plan", "--gpu-memory", "24GiB", "--context", "32768", "--model", "12B", "--weights", "bf16")
     assert said.exit_code == 78
     assert said.stdout.startswith("12b, one worker\n")
+    assert said.stdout.endswith(
+        "None of the formats of weights and KV cache that are left open has room for a context here.\n"
+    )
     first, second = said.stderr.splitlines()
     assert first.startswith("gemmad: the worker needs 28.")
     assert "may take 21.60 GiB" in first
-    assert "the weights alone take 22.70 GiB in bfloat16, and quantised ones" in second
-    assert second.endswith("of the published sizes 4b, 1b, 270m would fit here")
+    assert second == "to make it fit, set engine.weights to int8"
+    auto = gemmad("plan", "--gpu-memory", "24GiB", "--context", "32768", "--model", "12B")
+    assert (auto.exit_code, auto.stderr) == (0, "")
+    assert "Weights are int8, keys and values bfloat16." in auto.stdout
+
+
+def test_12b_in_12_gib(gemmad: Command, config_dir: Path) -> None:
+    """The best that fits is proposed with its context; as a configuration it is a plan that fits."""
+    said = gemmad("plan", "--gpu-memory", "12GiB", "--model", "12b")
+    assert said.exit_code == 78
+    assert [line.split()[:3] for line in said.stdout.splitlines() if line.startswith("*")] == [["*", "int4", "int8"]]
+    assert "engine.weights int4, engine.kv int8, engine.max_context 13312 together would fit" in said.stderr
+    (config_dir / "gemmad.toml").write_text(said.stdout[said.stdout.index("[engine]") :])
+    fitting = gemmad("plan", "--gpu-memory", "12GiB", "--model", "12b")
+    assert (fitting.exit_code, fitting.stderr) == (0, "")
+    assert "Weights are int4 in groups of 128, keys and values int8." in fitting.stdout
+
+
+def test_proposals_where_it_fits(gemmad: Command) -> None:
+    """They are asked for by a flag; a format that a flag names is all that is proposed."""
+    plain = gemmad("plan", "--gpu-memory", "24GiB", "--model", "4b", "--context", "8192")
+    assert "[engine]" not in plain.stdout
+    said = gemmad("plan", "--gpu-memory", "24GiB", "--model", "4b", "--context", "8192", "--propose", "--json")
+    facts = json.loads(said.stdout)["proposals"]
+    assert [(each["weights"], each["kv"]) for each in facts] == [
+        ("bf16", "bf16"), ("bf16", "int8"), ("int8", "bf16"), ("int8", "int8"), ("int4", "bf16"), ("int4", "int8"),
+    ]  # fmt: skip
+    assert [each["best"] for each in facts] == [True] + [False] * 5
+    assert facts[-1]["sequences"] == [{"tokens": 4096, "sequences": 64}, {"tokens": 8192, "sequences": 64}]
+    assert facts[-1]["settings"] == {"engine.weights": "int4", "engine.kv": "int8"}
+    held = ("--weights", "fp8", "--kv", "fp8", "--propose", "--json")
+    facts = json.loads(gemmad("plan", "--gpu-memory", "24GiB", "--model", "4b", *held).stdout)
+    assert [(each["weights"], each["kv"]) for each in facts["proposals"]] == [("fp8", "fp8")]
+    assert (facts["weights"], facts["kv"]) == ("fp8", "fp8")
+
+
+def test_a_checkpoint_that_comes_coded(gemmad: Command, tmp_path: Path) -> None:
+    """Its own groups are planned with, and no other format of weights is proposed."""
+    quantised = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": True, "desc_act": False}
+    config = {**PUBLISHED["1b"], "quantization_config": quantised}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked = ("plan", "--gpu-memory", "12GiB", "--model", str(tmp_path), "--propose")
+    said = gemmad(*asked)
+    assert said.exit_code == 0
+    assert "Weights are int4 in groups of 32, keys and values bfloat16." in said.stdout
+    facts = json.loads(gemmad(*asked, "--json").stdout)
+    assert [(each["weights"], each["kv"]) for each in facts["proposals"]] == [("int4", "bf16"), ("int4", "int8")]
 
 
 def test_as_json(gemmad: Command) -> None:
     """For programs: numbers, and the remedies of what does not fit."""
-    said = gemmad("plan", "--gpu-memory", "32GiB", "--model", "12b", "--json")
+    asked = ("plan", "--gpu-memory", "32GiB", "--model", "12b", "--weights", "bf16", "--json")
+    said = gemmad(*asked)
     assert said.exit_code == 78
     facts = json.loads(said.stdout)
     assert (facts["model"], facts["total_bytes"], facts["max_context"]) == ("12b", 32 * GIB, 131_072)
-    (remedy,) = facts["remedies"]
-    assert remedy["setting"] == "engine.max_context"
-    context = str(remedy["value"])
-    fitting = gemmad("plan", "--gpu-memory", "32GiB", "--model", "12b", "--context", context, "--json")
+    assert [remedy["setting"] for remedy in facts["remedies"]] == ["engine.max_context", "engine.weights"]
+    fitting = gemmad(*asked, "--context", str(facts["remedies"][0]["value"]))
     assert fitting.exit_code == 0
     assert json.loads(fitting.stdout)["problem"] is None
+    (proposal, other) = facts["proposals"]
+    assert (proposal["weights"], proposal["kv"], other["kv"]) == ("bf16", "bf16", "int8")
 
 
 def test_silent_values_are_the_configurations(gemmad: Command, config_dir: Path) -> None:
@@ -92,6 +143,7 @@ def test_silent_values_are_the_configurations(gemmad: Command, config_dir: Path)
         (("--gpu-memory", "24GiB", "--model", "/"), 78, "/config.json is missing"),
         (("--gpu-memory", "24GiB", "--model", "1b", "--context", "99999"), 78, "the model was trained for 32768"),
         (("--gpu-memory", "24GiB", "--model", "1b", "--sequences", "0"), 78, "engine.max_sequences"),
+        (("--gpu-memory", "24GiB", "--model", "1b", "--weights", "int3"), 78, "engine.weights"),
     ],
 )
 def test_mistakes(gemmad: Command, arguments: tuple[str, ...], code: int, words: str) -> None:

@@ -11,8 +11,8 @@ import gemmad.demo
 from gemmad.config.models import model_folder
 from gemmad.config.paths import find_paths
 from gemmad.config.schema import ModelSection
-from gemmad.daemon.modelfolder import ModelFolder, fingerprint, trouble
-from gemmad.errors import ConfigError
+from gemmad.daemon.modelfolder import ModelFolder, fingerprint, require_checkpoint, trouble
+from gemmad.errors import CheckpointError, ConfigError
 
 CHECKPOINT = Path(gemmad.demo.__file__).parent / "checkpoint"
 
@@ -163,3 +163,23 @@ def test_what_is_looked_at(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) == empty
     (tmp_path / "config.json").write_text("{}")
     assert fingerprint(tmp_path) != empty
+    with_config = fingerprint(tmp_path)
+    (tmp_path / "a.gguf").write_bytes(b"x")
+    assert fingerprint(tmp_path) != with_config
+
+
+def test_a_folder_with_gguf(tmp_path: Path) -> None:
+    """Needs the small files beside it, all of its parts, and nothing else."""
+    there = tmp_path / "mine"
+    shutil.copytree(CHECKPOINT, there, ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(CheckpointError, match=r"there is no \*\.safetensors file, and no \*\.gguf"):
+        require_checkpoint(there)
+    (there / "a-00001-of-00002.gguf").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"a-00002-of-00002\.gguf is missing"):
+        require_checkpoint(there)
+    (there / "a-00002-of-00002.gguf").write_bytes(b"x")
+    require_checkpoint(there)
+    for name in ("config.json", "tokenizer_config.json"):
+        (there / name).unlink()
+    with pytest.raises(CheckpointError, match=r"has no config\.json and no tokenizer_config\.json beside it.*own repo"):
+        require_checkpoint(there)

@@ -17,6 +17,8 @@ CONFIG = Config(
         page_tokens=8,
         attention="torch",
         prefix_cache=False,
+        weights="int4",
+        kv="fp8",
     ),
     memory=MemorySection(fraction=0.8, reserve=5, kv_bytes=1 << 20),
     workers=WorkersSection(per_gpu=2),
@@ -26,7 +28,7 @@ CONFIG = Config(
 def test_what_a_worker_is_told() -> None:
     """Every setting of the engine reaches its worker; workers on one GPU share its memory."""
     seat = Seat(name="gpu0.1", device="cuda:0", env={}, gpu="GPU-1")
-    assert engine_settings(CONFIG, seat) == EngineSettings(
+    assert engine_settings(CONFIG, seat, coded_copies=Path("/cache/weights")) == EngineSettings(
         checkpoint="/models/gemma",
         device="cuda:0",
         dtype="bfloat16",
@@ -40,6 +42,9 @@ def test_what_a_worker_is_told() -> None:
         cpu_threads=None,
         attention="torch",
         prefix_cache=False,
+        weights="int4",
+        kv="fp8",
+        coded_copies="/cache/weights",
     )
 
 

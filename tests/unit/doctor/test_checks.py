@@ -14,6 +14,8 @@ from gemmad.doctor import check_daemon, check_gpus, check_host, check_model
 from gemmad.doctor.examine import GROUPS, examine, uses_gpus
 from gemmad.doctor.facts import (
     DaemonFacts,
+    GpuFacts,
+    GpuHealth,
     KeyFileFacts,
     Limit,
     PortHolder,
@@ -436,13 +438,25 @@ def test_plan() -> None:
     fits = check_model.check_plan(model(), config(), gpu_bytes=80 * GIB, host_bytes=GIB)
     assert level(fits) == "ok"
     assert "sequences of 131072 tokens at a time" in fits.words
-    tight = check_model.check_plan(model(), config(), gpu_bytes=12 * GIB, host_bytes=GIB)
+    coded = check_model.check_plan(model(), config(), gpu_bytes=12 * GIB, host_bytes=GIB, capability=(8, 9))
+    assert level(coded) == "ok"
+    assert "weights in fp8" in coded.words
+    plain = config(engine={"weights": "bf16"})
+    tight = check_model.check_plan(model(), plain, gpu_bytes=12 * GIB, host_bytes=GIB)
     assert level(tight) == "fail"
     assert "engine.max_context to" in tight.remedy
+    assert "engine.weights to int8" in tight.remedy
     assert level(check_model.check_plan(model(), config(), gpu_bytes=None, host_bytes=GIB)) == "fail"
     long = config(engine={"max_context": 1_000_000})
     assert level(check_model.check_plan(model(), long, gpu_bytes=80 * GIB, host_bytes=GIB)) == "fail"
     assert level(check_model.check_plan(None, config(), gpu_bytes=None, host_bytes=GIB)) == "skip"
+
+
+def test_the_oldest_gpu_says_what_all_of_them_compute() -> None:
+    """Those that do not tell are left out."""
+    health = tuple(GpuHealth(index=index, capability=each) for index, each in enumerate(((9, 0), (8, 6), None)))
+    assert GpuFacts(gpus=Gpus(()), health=health).least_capability == (8, 6)
+    assert GpuFacts(gpus=Gpus(()), health=health[2:]).least_capability is None
 
 
 def test_what_workers_take_of_the_host() -> None:

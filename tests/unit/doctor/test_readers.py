@@ -33,6 +33,7 @@ from gemmad.hub.files import Checksum, HubFile
 from gemmad.hub.store import MANIFEST, Manifest
 from tests.fakes.nvml import GIB, Device, FakeNvml
 from tests.unit.cli.operated import overview
+from tests.unit.models.formats.checkpoints import Q4_0, Gguf
 
 DAEMON = DaemonFacts(socket="/run/gemmad/control.sock")
 
@@ -276,6 +277,31 @@ def test_faults_of_a_model(checkpoint: Path) -> None:
     assert "tokenizer.json" in str(seen.text_problem)
     (checkpoint / "config.json").write_text("{}")
     assert any("model_type" in fault for fault in read_model(checkpoint).faults)
+
+
+def test_faults_of_a_model_in_gguf(checkpoint: Path) -> None:
+    """Files that are cut off, a vision tower or a part that is missing, and small files that do not lie beside it."""
+    (weights,) = checkpoint.glob("*.safetensors")
+    weights.unlink()
+    tower, network = checkpoint / "mmproj-F16.gguf", checkpoint / "demo-q4_0.gguf"
+    file = Gguf()
+    file.add("blk.0.attn_q.weight", Q4_0, (1, 32), bytes(18))
+    file.write(network)
+    (fault,) = read_model(checkpoint).faults
+    assert fault == f"{checkpoint}: config.json has a vision tower, and no mmproj*.gguf lies beside {network.name}"
+    Gguf().write(tower)
+    assert read_model(checkpoint).faults == ()
+    network.write_bytes(network.read_bytes()[:-1])
+    assert all("it may have been cut off" in fault for fault in read_model(checkpoint).faults)
+    tower.write_bytes(b"<html>")
+    assert f"{tower} is no GGUF file" in read_model(checkpoint).faults
+    Gguf().write(tower)
+    file.write(checkpoint / "other-q4_0.gguf")
+    file.write(network)
+    assert any("are different models; keep one" in fault for fault in read_model(checkpoint).faults)
+    (checkpoint / "other-q4_0.gguf").unlink()
+    (checkpoint / "tokenizer.json").unlink()
+    assert any("has no tokenizer.json beside it" in fault for fault in read_model(checkpoint).faults)
 
 
 def test_what_was_pulled(checkpoint: Path) -> None:

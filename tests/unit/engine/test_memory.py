@@ -21,12 +21,17 @@ from gemmad.engine.scheduler import Limits, Scheduler
 from gemmad.engine.sequence import new_sequence
 from gemmad.engine.staging import Layout
 from gemmad.engine.steering import Steering
-from gemmad.generation import Prompt, SamplingParams
+from gemmad.generation import KVFormat, Prompt, SamplingParams, WeightFormat
+from gemmad.kernels.matrices import BLOCK, empty_coded
 from gemmad.kernels.ops import REFERENCE
+from gemmad.kernels.pages import page_type
 from gemmad.models.config import read_config
 from gemmad.models.gemma3 import Gemma3
-from gemmad.models.weights import random_weights
+from gemmad.models.weights import coded_tensors, random_weights
+from gemmad.planning import coding
 from gemmad.planning.budget import step_sizes
+from gemmad.planning.codes import matrix_pieces, weight_bytes, weight_pieces
+from gemmad.planning.coding import Coding
 from gemmad.planning.pages import PagePlan, PageRules, sequences_that_fit, split_pages
 from gemmad.planning.shape import PUBLISHED, published_shape, read_shape
 from gemmad.planning.step import graph_counts, input_bytes, ladder, steered_ladder, steering_bytes
@@ -63,14 +68,35 @@ def test_weights_take_what_is_planned(dtype: torch.dtype) -> None:
     assert read_shape(CHECKPOINT).weight_bytes(dtype.itemsize) == weights.nbytes
 
 
-def test_pools_take_what_is_planned() -> None:
+@pytest.mark.parametrize("format", ["fp8", "int8", "int4"])
+def test_coded_weights_take_what_is_planned(format: WeightFormat) -> None:
+    """To the byte too, each tensor for itself."""
+    weights = random_weights(read_config(CHECKPOINT), device=CPU, dtype=torch.bfloat16, format=format)
+    assert weight_bytes(read_shape(CHECKPOINT), format, itemsize=2) == weights.nbytes
+    pieces = weight_pieces(read_shape(CHECKPOINT), format, itemsize=2)
+    assert sorted(pieces) == sorted(each.nbytes for each in coded_tensors(weights).values())
+
+
+@pytest.mark.parametrize("group", [32, 64, 128])
+@pytest.mark.parametrize("offsets", [False, True])
+def test_groups_take_what_is_planned(group: int, offsets: bool) -> None:
+    """Whatever the groups of a checkpoint that comes coded, and in what its scales are."""
+    assert coding.BLOCK == BLOCK
+    for scale in (torch.float16, torch.float32):
+        made = empty_coded("int4", 96, 512, device=CPU, group=group, scale_dtype=scale, offsets=offsets)
+        pieces = matrix_pieces(Coding("int4", group, scale.itemsize, offsets), 96, 512)
+        assert pieces == tuple(tensor.nbytes for tensor in made.tensors())
+
+
+@pytest.mark.parametrize("kv", ["bf16", "int8", "fp8"])
+def test_pools_take_what_is_planned(kv: KVFormat) -> None:
     """To the byte, each kind for itself."""
-    rules = PageRules.of(read_shape(CHECKPOINT), page_tokens=8, longest_chunk=64, itemsize=2)
+    rules = PageRules.of(read_shape(CHECKPOINT), page_tokens=8, longest_chunk=64, itemsize=2, kv=kv)
     plan = split_pages(rules, 3 << 20, max_context=512, max_sequences=5, prefix_cache=True)
     text = read_config(CHECKPOINT).text
-    pools = allocate_pools(text, plan, page_tokens=8, device=CPU, dtype=torch.bfloat16)
-    assert sum(tensor.nbytes for layer in pools.full for tensor in layer) == plan.full_bytes
-    assert sum(tensor.nbytes for layer in pools.sliding for tensor in layer) == plan.sliding_bytes
+    pools = allocate_pools(text, plan, page_tokens=8, device=CPU, dtype=page_type(kv, torch.bfloat16))
+    assert sum(layer.nbytes for layer in pools.full) == plan.full_bytes
+    assert sum(layer.nbytes for layer in pools.sliding) == plan.sliding_bytes
 
 
 @given(

@@ -289,6 +289,66 @@ def test_shards(puller: Puller, hub: FakeHub) -> None:
     assert all((folder / name).read_bytes() == hub.files[name] for name in names)
 
 
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        (["a-Q6_K.gguf"], ["a-Q6_K.gguf"]),
+        (["a-Q4_K_M.gguf", "a-q4_0.gguf", "deep/b.gguf"], ["a-q4_0.gguf"]),
+        (
+            [
+                "a-00001-of-00002.gguf",
+                "a-00002-of-00002.gguf",
+                "mmproj-F16.gguf",
+                "mmproj-BF16.gguf",
+                "mmproj-F32.gguf",
+            ],
+            ["a-00001-of-00002.gguf", "a-00002-of-00002.gguf", "mmproj-BF16.gguf"],
+        ),
+        (["a-Q6_K.gguf", "mmproj-model-x.gguf"], ["a-Q6_K.gguf", "mmproj-model-x.gguf"]),
+    ],
+)
+def test_a_model_in_gguf(puller: Puller, hub: FakeHub, there: list[str], wanted: list[str]) -> None:
+    """Without safetensors, one model in GGUF comes in all its parts, with one vision tower; of several q4_0."""
+    del hub.files[WEIGHTS]
+    hub.files |= {name: name.encode() for name in there}
+    folder = puller().run().folder
+    assert sorted(path.name for path in folder.glob("**/*.gguf")) == sorted(wanted)
+    assert (folder / "tokenizer.json").exists()
+
+
+def test_safetensors_beside_gguf(puller: Puller, hub: FakeHub) -> None:
+    """Come alone: they are what the GGUF was made of."""
+    hub.files["a-q4_0.gguf"] = b"x"
+    assert not list(puller().run().folder.glob("*.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("there", "without", "words"),
+    [
+        (
+            ["a-Q4_K_M.gguf", "a-Q8_0.gguf"],
+            (),
+            "holds 2 models in GGUF, and not one of them is q4_0: a-Q4_K_M, a-Q8_0;",
+        ),
+        (["a-q4_0.gguf", "b-q4_0.gguf"], (), "and not one of them is q4_0: a-q4_0, b-q4_0;"),
+        (["a-q4_0.gguf"], ("config.json", "tokenizer.json"), "holds GGUF and no config.json and no tokenizer.json:"),
+        (["mmproj-F16.gguf"], (), "it has no safetensors and no GGUF"),
+    ],
+)
+def test_gguf_that_leaves_a_choice(
+    puller: Puller, hub: FakeHub, store: Store, there: list[str], without: tuple[str, ...], words: str
+) -> None:
+    """Nothing comes where it cannot be told which is wanted, or small files are missing; what to do is said."""
+    for name in (WEIGHTS, *without):
+        del hub.files[name]
+    hub.files |= {name: name.encode() for name in there}
+    with pytest.raises(UnsuitableError, match=re.escape(words)) as refused:
+        puller().run()
+    assert hub.asked == []
+    assert store.models() == ()
+    assert "by hand" in str(refused.value) or "mmproj" in there[0]
+
+
 def test_an_index_that_names_other_files(puller: Puller, hub: FakeHub, store: Store) -> None:
     """An index that names weights that are not there, or not beside it, is refused."""
     hub.files["model-00001-of-00002.safetensors"] = b"x"

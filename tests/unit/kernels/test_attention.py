@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.pages import Pages
 from gemmad.kernels.reference.attention import group_queries, paged_attention
 
 HEADS, KV_HEADS, DIM = 4, 2, 8
@@ -85,7 +86,7 @@ def test_equals_attention_written_out(
 ) -> None:
     """Prefill, decode and both at once, with window, images and grouped heads, over pages in any order."""
     q, key_pages, value_pages, batch, (keys, values) = random_batch(shapes, page=page, window=window, seed=seed)
-    out = paged_attention(q, key_pages, value_pages, group_queries(batch), scale=0.3)
+    out = paged_attention(q, Pages(key_pages, value_pages), group_queries(batch), scale=0.3)
     torch.testing.assert_close(out, written_out(q, keys, values, batch, 0.3), rtol=1e-4, atol=1e-5)
 
 
@@ -94,7 +95,7 @@ def test_what_others_hold_does_not_matter(window: int | None) -> None:
     """A sequence's rows are the same alone and in a batch."""
     shapes = [(9, 1, 0), (30, 1, 0), (0, 8, 4)]
     q, key_pages, value_pages, batch, _ = random_batch(shapes, page=4, window=window, seed=5)
-    together = paged_attention(q, key_pages, value_pages, group_queries(batch), scale=0.3)
+    together = paged_attention(q, Pages(key_pages, value_pages), group_queries(batch), scale=0.3)
     row = 0
     for s, (_, new, _) in enumerate(shapes):
         alone = AttentionBatch(
@@ -109,6 +110,6 @@ def test_what_others_hold_does_not_matter(window: int | None) -> None:
             window=window,
             longest_query=new,
         )
-        out = paged_attention(q[row : row + new], key_pages, value_pages, group_queries(alone), scale=0.3)
+        out = paged_attention(q[row : row + new], Pages(key_pages, value_pages), group_queries(alone), scale=0.3)
         torch.testing.assert_close(out, together[row : row + new])
         row += new

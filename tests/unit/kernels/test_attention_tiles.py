@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -14,14 +16,15 @@ CPU = torch.device("cpu")
 
 def test_split_sums_are_bounded() -> None:
     """However many sequences decode, the programs that leave sums stay within what is counted for them."""
-    for sequences in range(1, 300):
-        tile = tiles.decode_tile(sequences)
+    for sequences, coded in itertools.product(range(1, 300), (False, True)):
+        tile = tiles.decode_tile(sequences, coded=coded)
         assert tile.splits == 1 or tile.splits * sequences <= tiles.MOST_SPLIT_PROGRAMS
 
 
-def test_more_sequences_are_split_less() -> None:
+@pytest.mark.parametrize("coded", [False, True])
+def test_more_sequences_are_split_less(coded: bool) -> None:
     """Splits fall with the number of sequences, to none."""
-    splits = [tiles.decode_tile(count).splits for count in range(1, 100)]
+    splits = [tiles.decode_tile(count, coded=coded).splits for count in range(1, 100)]
     assert splits == sorted(splits, reverse=True)
     assert splits[-1] == 1
 
@@ -51,6 +54,14 @@ def test_every_tile_fits(room: int, tile: Tile, itemsize: int) -> None:
     assert 2 * blocks * fitting.block_n * 256 * itemsize <= room
     assert fitting.block_n >= 16
     assert (fitting.block_q == 1) == (tile.block_q == 1)
+
+
+@pytest.mark.parametrize("tile", [tiles.CODED_ALONE, tiles.CODED_MANY, *(tile for _, tile in tiles.CODED_DECODE)])
+def test_codes_take_half_the_room(tile: Tile) -> None:
+    """A block that would not fit in bfloat16 fits in codes."""
+    room = 2 * tile.stages * tile.block_n * 256
+    assert tiles.fit(tile, head_dim=256, itemsize=2, room_bytes=room, coded=True) == tile
+    assert tiles.fit(tile, head_dim=256, itemsize=2, room_bytes=room).block_n < tile.block_n
 
 
 def test_a_cpu_plays_a_hopper() -> None:

@@ -148,6 +148,7 @@ def test_weights_of_another_dtype(folder: Path, dtype: torch.dtype) -> None:
     assert torch.equal(rounded.layers[0].input_norm, expected[name].float() + 1)
     embedding = next(tensor for name, tensor in expected.items() if "embed_tokens" in name)
     assert torch.equal(found.embedding, embedding.float())
+    assert isinstance(rounded.embedding, torch.Tensor)
     assert torch.equal(rounded.embedding, embedding.bfloat16())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from gemmad.errors import CheckpointError
-from gemmad.models.loading import Filled, Job, fill
-from gemmad.models.tensorfile import read_header
+from gemmad.models.loading import Filled, Job, RowJob, fill
+from gemmad.models.tensorfile import StoredTensor, read_header
 
 CPU = torch.device("cpu")
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -131,6 +132,64 @@ def test_a_file_that_goes_away(large: Path) -> None:
     large.unlink()
     with pytest.raises(CheckpointError, match=r"large\.safetensors cannot be read: No such file"):
         fill(wanted, device=CPU, threads=4, piece_bytes=1 << 12)
+
+
+@given(data=st.data())
+def test_rows_are_handed_over(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whoever takes rows gets each of them once, whole and as the file has them, whatever a piece has room for."""
+    shapes = data.draw(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=4))
+    sources = {f"t{i}": torch.randn(shape).to(data.draw(st.sampled_from(FLOATS))) for i, shape in enumerate(shapes)}
+    path = tmp_path_factory.mktemp("rows") / "model.safetensors"
+    save_file(sources, path)
+    found: dict[str, dict[int, torch.Tensor]] = {name: {} for name in sources}
+
+    def job(stored: StoredTensor) -> RowJob:
+        def take(first: int, rows: torch.Tensor) -> None:
+            found[stored.name] |= {first + index: row.clone() for index, row in enumerate(rows)}
+
+        return RowJob(stored, stored.dtype, take)
+
+    taken = [job(stored) for stored in read_header(path)]
+    fill(
+        taken,
+        device=CPU,
+        threads=data.draw(st.integers(1, 4)),
+        piece_bytes=data.draw(st.sampled_from([8, 64, 1 << 20])),
+    )
+    for name, source in sources.items():
+        rows = [found[name][index] for index in sorted(found[name])]
+        assert len(rows) == len(source)
+        assert all(torch.equal(row, expected) for row, expected in zip(rows, source, strict=True))
+
+
+def test_one_piece_of_rows_at_a_time(large: Path) -> None:
+    """Threads read beside each other, and hand over one after the other."""
+    (stored,) = [tensor for tensor in read_header(large) if tensor.name == "wanted"]
+    stored = dataclasses.replace(stored, shape=(1 << 10, 1 << 8))
+    inside: list[threading.Thread] = []
+    threads: set[threading.Thread] = set()
+
+    def take(first: int, rows: torch.Tensor) -> None:
+        inside.append(threading.current_thread())
+        assert inside == [threading.current_thread()]
+        threads.add(inside.pop())
+        assert float(rows[0, 0]) == first * (1 << 8)
+
+    fill([RowJob(stored, stored.dtype, take)], device=CPU, threads=4, piece_bytes=1 << 12)
+    assert threads
+
+
+def test_who_takes_rows_can_end_it(large: Path) -> None:
+    """An error of who takes rows comes out as it is, and no thread stays."""
+    (stored,) = [tensor for tensor in read_header(large) if tensor.name == "wanted"]
+
+    def refuse(first: int, rows: torch.Tensor) -> None:
+        raise CheckpointError(f"no rows from {first} on")
+
+    with pytest.raises(CheckpointError, match="no rows from"):
+        fill(
+            [RowJob(dataclasses.replace(stored, shape=(1 << 8, 1 << 10)), stored.dtype, refuse)], device=CPU, threads=4
+        )
 
 
 def test_nothing_to_do(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from gemmad.demo import CHECKPOINT
 from gemmad.errors import CheckpointError
-from gemmad.models.tensorfile import MOST_HEADER_BYTES, read_header
+from gemmad.models.tensorfile import MOST_HEADER_BYTES, encode_header, kind_of, read_header, read_metadata
 
 
 def entry(kind: str, shape: list[int], start: int, end: int) -> dict[str, Any]:
@@ -126,3 +128,30 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
     """What the system refuses to read is said in its words."""
     with pytest.raises(CheckpointError, match=r"cannot be read: Is a directory"):
         read_header(tmp_path)
+
+
+@given(data=st.data())
+def test_a_header_of_our_own(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is written behind a header that we made is read again by us and by the format's own library."""
+    shapes = data.draw(st.lists(st.lists(st.integers(0, 5), max_size=3), max_size=5))
+    dtypes = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int16])
+    tensors = {f"{'ü' * i}t": torch.ones(shape, dtype=data.draw(dtypes)) for i, shape in enumerate(shapes)}
+    metadata = data.draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
+    path = tmp_path_factory.mktemp("ours") / "model.safetensors"
+    bodies = [tensor.flatten().view(torch.uint8).numpy().tobytes() for tensor in tensors.values()]
+    path.write_bytes(encode_header(tensors, metadata=metadata) + b"".join(bodies))
+    assert read_metadata(path) == metadata
+    assert {stored.name: (stored.kind, stored.shape) for stored in read_header(path)} == {
+        name: (kind_of(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()
+    }
+    found = load_file(path)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_file_that_says_nothing_of_itself(tmp_path: Path) -> None:
+    """Without metadata, or with something else in its place, there is none."""
+    path = tmp_path / "model.safetensors"
+    for header in (b"{}", b'{"__metadata__":[]}'):
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        assert read_metadata(path) == {}

@@ -9,6 +9,9 @@ from gemmad.planning.budget import step_sizes
 from gemmad.planning.shape import ModelShape, published_shape
 from gemmad.planning.step import (
     GATHER_TOKENS,
+    SCRATCH_BYTES,
+    SEGMENT_BYTES,
+    decoding_bytes,
     gathered_bytes,
     graph_counts,
     input_bytes,
@@ -101,5 +104,28 @@ def test_pictures() -> None:
 
 
 def test_segments() -> None:
-    """A tensor takes whole segments of 2 MiB."""
-    assert rounding_bytes((1, 2 << 20, (2 << 20) + 1)) == (2 << 20) - 1 + 0 + (2 << 20) - 1
+    """Large tensors have whole MiB of their own; others fill segments that they share, in blocks of 512 bytes."""
+    mib = 1 << 20
+    assert rounding_bytes((10 * mib, 11 * mib, 31 * mib - 5)) == 0 + mib + mib + 5
+    assert rounding_bytes((1, mib)) == 2 * mib - mib - 1
+    assert rounding_bytes((mib, mib, mib)) == mib
+    assert rounding_bytes((9 * mib, 9 * mib, 2 * mib)) == 0
+    assert rounding_bytes((9 * mib, 9 * mib, 9 * mib)) == 2 * 20 * mib - 27 * mib
+
+
+@given(pieces=st.lists(st.integers(1, 60 << 20), max_size=40).map(tuple))
+def test_segments_are_whole(pieces: tuple[int, ...]) -> None:
+    """What tensors and gaps take together is made of segments."""
+    assert (sum(pieces) + rounding_bytes(pieces)) % SEGMENT_BYTES == 0
+
+
+def test_decoding() -> None:
+    """bf16 decodes nothing; codes a piece of a matrix, fp8 the step's rows if those are more; a CPU whole rows."""
+    shape = published_shape("12b")
+    sizes = step_sizes(shape, gpu(max_step_tokens=8192, attention="triton"))
+    assert decoding_bytes(shape, sizes, "bf16", on_gpu=True) == 0
+    assert decoding_bytes(shape, sizes, "int4", on_gpu=True) == SCRATCH_BYTES
+    assert decoding_bytes(shape, sizes, "fp8", on_gpu=True) == 8192 * (15_360 + 4)
+    small = published_shape("270m")
+    assert decoding_bytes(small, sizes, "int8", on_gpu=True) == 2 * 2048 * 640 * 2
+    assert decoding_bytes(shape, sizes, "int8", on_gpu=False) == 16 * 3840 * 15_360

@@ -7,7 +7,7 @@ from gemmad.planning.budget import Costs, plan_memory
 from gemmad.planning.remedies import advise
 from gemmad.planning.shape import published_shape
 from gemmad.planning.sizes import format_bytes, setting_bytes
-from gemmad.planning.table import measured_bytes, memory_fields, plan_facts, plan_text, rows_text
+from gemmad.planning.table import formats_text, measured_bytes, memory_fields, plan_facts, plan_text, rows_text
 from tests.unit.planning.settings import GIB, cpu, gpu
 
 ROWS = (
@@ -56,7 +56,10 @@ def test_a_whole_plan() -> None:
     blocks = plan_text(plan, "270m").split("\n\n")
     assert blocks[0] == "270m"
     assert blocks[1] == rows_text(plan.rows)
-    assert blocks[2] == "The worker may take 3.60 GiB of the GPU's 4.00 GiB."
+    assert blocks[2].splitlines() == [
+        "The worker may take 3.60 GiB of the GPU's 4.00 GiB.",
+        "Weights are bfloat16, keys and values bfloat16.",
+    ]
     pages = f"{plan.pages.full_pages} full pages of 48.00 KiB, {plan.pages.sliding_pages} sliding pages of 240.00 KiB."
     assert blocks[3] == pages
     counts, sequences = (line.split() for line in blocks[4].splitlines())
@@ -68,10 +71,10 @@ def test_a_plan_that_does_not_fit() -> None:
     """There are no counts to show; for programs the problem and what would help are there."""
     shape, settings = published_shape("12b"), gpu()
     plan = plan_memory(shape, settings, total_bytes=32 * GIB)
-    assert plan_text(plan, "12b").endswith("of the GPU's 32.00 GiB.")
+    assert plan_text(plan, "12b").splitlines()[-2].endswith("of the GPU's 32.00 GiB.")
     facts = json.loads(json.dumps(plan_facts(plan, settings, advise(shape, settings, plan))))
     assert facts["problem"] == plan.problem
-    assert [remedy["setting"] for remedy in facts["remedies"]] == ["engine.max_context"]
+    assert [remedy["setting"] for remedy in facts["remedies"]] == ["engine.max_context", "engine.weights"]
     assert facts["gpu_bytes"] > 32 * GIB
     assert facts["sequences"] == []
 
@@ -84,7 +87,18 @@ def test_facts_of_a_cpu_plan() -> None:
     assert (facts["device"], facts["share_bytes"], facts["problem"]) == ("cpu", 16 * GIB, None)
     assert sum(facts["rows"].values()) == facts["planned_bytes"]
     assert facts["sequences"][-1] == {"tokens": 2048, "sequences": plan.fits[-1].sequences}
-    assert plan_text(plan, "x").split("\n\n")[2] == "The host has 16.00 GiB."
+    lines = ["The host has 16.00 GiB.", "Weights are float32, keys and values float32."]
+    assert plan_text(plan, "x").split("\n\n")[2].splitlines() == lines
+    assert (facts["dtype"], facts["weights"], facts["kv"]) == ("float32", "bf16", "bf16")
+
+
+def test_formats_are_told() -> None:
+    """Whatever is coded is called by its format, int4 with its groups."""
+    settings = gpu(max_context=2048, weights="int4", kv="fp8")
+    plan = plan_memory(published_shape("4b"), settings, total_bytes=16 * GIB)
+    assert formats_text(plan) == "Weights are int4 in groups of 128, keys and values fp8."
+    facts = plan_facts(plan, settings, None)
+    assert (facts["dtype"], facts["weights"], facts["kv"]) == ("bfloat16", "int4", "fp8")
 
 
 def test_bytes_in_words() -> None:

@@ -133,6 +133,9 @@ function notes(worker) {
   if (worker.retry_in_seconds !== null) {
     found.push({ kind: "quiet", words: `Next try in ${duration(worker.retry_in_seconds)}` });
   }
+  const { weights, kv } = worker.capacity ?? { weights: "bf16", kv: "bf16" };
+  if (weights !== "bf16" || kv !== "bf16")
+    found.push({ kind: "quiet", words: `Weights in ${weights}, KV cache in ${kv}` });
   return found;
 }
 
