@@ -21,7 +21,7 @@ from gemmad.api.app import create_app
 from gemmad.api.dashboard.routes import Dashboard
 from gemmad.api.health import Health
 from gemmad.api.operator import Operator
-from gemmad.api.services import Served, Services
+from gemmad.api.services import Services
 from gemmad.config.files import MORE, config_digest
 from gemmad.config.load import Loaded
 from gemmad.config.models import model_folder
@@ -32,11 +32,11 @@ from gemmad.daemon.control import control_socket, levers
 from gemmad.daemon.doorkeeper import Doorkeeper
 from gemmad.daemon.inherited import take_inherited
 from gemmad.daemon.modelfolder import ModelFolder
-from gemmad.daemon.modelfolder import Reading as ModelReading
 from gemmad.daemon.monitoring import Monitoring, Sources
 from gemmad.daemon.notify import Notifier
 from gemmad.daemon.readings import reading
 from gemmad.daemon.reload import Current, Reloader
+from gemmad.daemon.rooms import Rooms
 from gemmad.daemon.server import FLUSH_SECONDS, HttpServer
 from gemmad.daemon.settings import engine_settings
 from gemmad.daemon.sockets import AddressTakenError, Listening, listen
@@ -44,8 +44,6 @@ from gemmad.dispatch.dispatcher import Dispatcher
 from gemmad.engines.store import EngineStore, engines_dir
 from gemmad.errors import ConfigError
 from gemmad.generation import EngineSettings
-from gemmad.grammar.room import GrammarRoom
-from gemmad.media.pool import MediaPool
 from gemmad.metrics import Metrics, Reading
 from gemmad.monitor.tail import LogTail
 from gemmad.monitor.thresholds import Change
@@ -133,6 +131,7 @@ class Daemon:
         self._folder_of = partial(model_folder, paths=paths)
         self._coded_copies = paths.cache_dir / "weights"
         self._model = ModelFolder(lambda: current.config.model, folder_of=self._folder_of)
+        self._rooms = Rooms(self._model, config=lambda: current.config)
         self._notifier = Notifier(os.environ)
         self._reloader = Reloader(
             current,
@@ -144,8 +143,6 @@ class Daemon:
             roll=self._roll,
         )
         self._dispatcher = Dispatcher(section=lambda: current.config.dispatch)
-        self._served: Served | None = None
-        self._grammars: GrammarRoom | None = None
         self._pool: Pool | None = None
         interpreter = Interpreter(EngineStore(engines_dir(paths)))
         self._zygote = Zygote(
@@ -242,43 +239,12 @@ class Daemon:
         await self._pool.run()
 
     async def _run_model(self) -> None:
-        """Read the text side of the checkpoint, then keep the processes that decode images and compile grammars; all
-        over again when a checkpoint that no worker can load has changed."""
-        while True:
-            reading, is_other = await self._model.read()
-            self._open_rooms(reading)
-            if self._pool is not None and is_other:
-                self._pool.recycle()  # they have read, or failed to read, what the folder had before
-            await self._keep_rooms()
-            self._served = None
+        await self._rooms.run(changed=self._begin_anew, is_broken=self._is_broken)
 
-    def _open_rooms(self, model: ModelReading) -> None:
-        config, media = self._current.config, None
-        if model.images is not None:
-            media = MediaPool(
-                model.images,
-                section=lambda: self._current.config.media,
-                processes=config.media.processes,
-                memory_bytes=config.media.memory,
-            )
-        self._grammars = GrammarRoom(
-            model.folder,
-            vocab_size=model.text.vocab_size,
-            stop_token_ids=model.text.stop_token_ids,
-            section=lambda: self._current.config.grammar,
-        )
-        self._served = Served(model.text, media, self._grammars)
-
-    async def _keep_rooms(self) -> None:
-        """Until another model than theirs is to be read."""
-        assert self._grammars is not None
-        assert self._served is not None
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._grammars.run())
-            if self._served.media is not None:
-                group.create_task(self._served.media.run())
-            await self._model.until_changed(is_broken=self._is_broken)
-            self._close_rooms()
+    def _begin_anew(self) -> None:
+        """Workers have read, or failed to read, what the model's folder had before."""
+        if self._pool is not None:
+            self._pool.recycle()
 
     def _is_broken(self) -> bool:
         """Whether every worker has given up."""
@@ -338,7 +304,7 @@ class Daemon:
             async with asyncio.timeout(None) as self._patience:
                 await self._let_requests_finish()
                 self._dispatcher.close()  # streams that are left end with an error event
-                self._close_rooms()
+                self._rooms.close()
                 self._dashboard.close()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._http.stop())
@@ -348,13 +314,6 @@ class Daemon:
             log.warning("stopping at once", requests=self._dispatcher.status().running)
             self._dispatcher.close()
             self._http.abort()
-
-    def _close_rooms(self) -> None:
-        """End the processes that decode images and compile grammars."""
-        if self._served is not None and self._served.media is not None:
-            self._served.media.close()
-        if self._grammars is not None:
-            self._grammars.close()
 
     async def _let_requests_finish(self) -> None:
         grace_seconds = 0.0 if self._fatal else self._current.config.shutdown.grace
@@ -373,7 +332,7 @@ class Daemon:
         current = self._current
         return Services(
             version=__version__,
-            served=lambda: self._served,
+            served=lambda: self._rooms.served,
             dispatcher=self._dispatcher,
             workers=self._workers,
             metrics=Metrics(self._read, states=[state.value for state in State]),
@@ -410,7 +369,7 @@ class Daemon:
         """What the workers serve; before they do, what they will at most."""
         if (served := self._dispatcher.max_context) is not None:
             return served
-        trained = None if self._served is None else self._served.text.context_length
+        trained = None if self._rooms.served is None else self._rooms.served.text.context_length
         limits = [limit for limit in (self._current.config.engine.max_context, trained) if limit is not None]
         return min(limits, default=None)
 
@@ -421,7 +380,7 @@ class Daemon:
             self._workers(),
             config=self._reloader.reading(),
             waiting_limit=self._current.config.dispatch.max_waiting,
-            rooms={"media": self._served.media if self._served else None, "grammar": self._grammars},
+            rooms=self._rooms.sources,
             gpus=self._monitoring.watched.gauges(),
             alerts=self._monitoring.watched.alerts(),
         )

@@ -3,12 +3,13 @@
     python -m tests.cost --seconds 10
 
 Prints the daemon's CPU time for each token event, and how much later than its worker said it a token reaches the
-client. `--profile` tells where that time goes (and makes it longer).
+client. `--profile` tells where that time goes (and makes it longer), `--watched` what dashboards and scrapes cost.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import pstats
 import re
@@ -23,13 +24,16 @@ from gemmad.api.overview import Overview
 from gemmad.cli.health import UnixConnection
 from gemmad.demo import CHECKPOINT
 from gemmad.text.checkpoint import TextModel
-from tests.cost import worker
+from tests.cost import watched, worker
 from tests.cost.client import Task
 from tests.cost.figures import Figures
 from tests.process.daemon import MODEL, ROOT, DaemonProcess
 
 PATIENCE_SECONDS = 120.0
 PROFILE_LINES = 40
+OFFERED = 1_000_000
+"""Tokens a second: more than any daemon carries."""
+ROUNDS = 3
 
 
 def main() -> None:
@@ -40,36 +44,51 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--watched", action="store_true", help="what 20 dashboards and a scrape a second cost")
     arguments = parser.parse_args()
     load = f"{os.getloadavg()[0]:.2f}"
     with tempfile.TemporaryDirectory(prefix="gemmad-cost-") as folder:
-        figures = measure(
-            Path(folder),
-            streams=arguments.streams,
-            tokens=arguments.tokens,
-            seconds=arguments.seconds,
-            workers=arguments.workers,
-            profile=arguments.profile,
-        )
-    rows = {**figures.row(), "load before": f"{load} on {os.cpu_count()} cores"}
+        rows = look_on(Path(folder), arguments) if arguments.watched else carry(Path(folder), arguments)
+    rows |= {"load before": f"{load} on {os.cpu_count()} cores"}
     sys.stdout.writelines(f"{name:16} {value}\n" for name, value in rows.items())
+
+
+def carry(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
+    """What a token costs."""
+    return measure(
+        folder,
+        streams=arguments.streams,
+        tokens=arguments.tokens,
+        seconds=arguments.seconds,
+        workers=arguments.workers,
+        profile=arguments.profile,
+    ).row()
+
+
+def look_on(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
+    """What watching costs, where the daemon is what limits the rate."""
+    plan = plan_of(folder, streams=arguments.streams, tokens=OFFERED, workers=arguments.workers)
+    with start(folder, plan, workers=arguments.workers, profile=None) as daemon:
+        wait_for(daemon, workers=arguments.workers)
+        windows, seen = asyncio.run(
+            watched.measure(
+                daemon.port,
+                MODEL,
+                daemon=daemon.process.pid,
+                streams=arguments.streams,
+                seconds=arguments.seconds,
+                rounds=ROUNDS,
+            )
+        )
+        daemon.stop()
+    return watched.rows(windows, seen)
 
 
 def measure(folder: Path, *, streams: int, tokens: int, seconds: float, workers: int, profile: bool) -> Figures:
     """One daemon, one measurement. Raises CalledProcessError when the clients fail."""
-    text = TextModel.load(CHECKPOINT, chat_template=None)
-    said = words(text, workers=workers)
-    stamps = folder / "stamps"
-    stamps.mkdir()
-    plan = worker.Plan(
-        step_seconds=streams / tokens,
-        streams=-(-streams // workers),
-        token_ids={name: tuple(ids.values()) for name, ids in said.items()},
-        stamps=str(stamps),
-    )
+    plan = plan_of(folder, streams=streams, tokens=tokens, workers=workers)
     with start(folder, plan, workers=workers, profile=folder / "profile" if profile else None) as daemon:
-        daemon.wait_ready()
-        daemon.wait_until(lambda: len(ready := pids(daemon)) == workers and all(ready.values()))
+        wait_for(daemon, workers=workers)
         task = Task(
             port=daemon.port,
             model=MODEL,
@@ -77,8 +96,11 @@ def measure(folder: Path, *, streams: int, tokens: int, seconds: float, workers:
             seconds=seconds,
             daemon=daemon.process.pid,
             workers=pids(daemon),
-            stamps=str(stamps),
-            words={name: {word: index for index, word in enumerate(ids)} for name, ids in said.items()},
+            stamps=plan.stamps,
+            words={
+                name: {word: index for index, word in enumerate(ids)}
+                for name, ids in words(TextModel.load(CHECKPOINT, chat_template=None), workers=workers).items()
+            },
         )
         command = [sys.executable, "tests/cost/client.py", "--task", msgspec.json.encode(task).decode()]
         told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=PATIENCE_SECONDS + seconds)
@@ -86,6 +108,25 @@ def measure(folder: Path, *, streams: int, tokens: int, seconds: float, workers:
     if profile:
         pstats.Stats(str(folder / "profile")).sort_stats("tottime").print_stats(PROFILE_LINES)
     return msgspec.json.decode(told.stdout, type=Figures)
+
+
+def plan_of(folder: Path, *, streams: int, tokens: int, workers: int) -> worker.Plan:
+    """For workers that say so many tokens a second together."""
+    stamps = folder / "stamps"
+    stamps.mkdir()
+    said = words(TextModel.load(CHECKPOINT, chat_template=None), workers=workers)
+    return worker.Plan(
+        step_seconds=streams / tokens,
+        streams=-(-streams // workers),
+        token_ids={name: tuple(ids.values()) for name, ids in said.items()},
+        stamps=str(stamps),
+    )
+
+
+def wait_for(daemon: DaemonProcess, *, workers: int) -> None:
+    """Until all are ready."""
+    daemon.wait_ready()
+    daemon.wait_until(lambda: len(ready := pids(daemon)) == workers and all(ready.values()))
 
 
 def start(folder: Path, plan: worker.Plan, *, workers: int, profile: Path | None) -> DaemonProcess:

@@ -77,7 +77,7 @@ async def measure(task: Task) -> Figures:
     loop, begun = asyncio.get_running_loop(), asyncio.Semaphore(0)
     streams: list[Stream] = []
     for _ in range(task.streams):
-        _, stream = await loop.create_connection(lambda: Stream(_request(task), begun), "127.0.0.1", task.port)
+        _, stream = await loop.create_connection(lambda: Stream(request_of(task.model), begun), "127.0.0.1", task.port)
         streams.append(stream)
     async with asyncio.timeout(BEGIN_SECONDS):
         for _ in streams:
@@ -127,10 +127,11 @@ def _lateness(task: Task, heard: list[tuple[float, list[bytes]]]) -> tuple[float
     )
 
 
-def _request(task: Task) -> bytes:
+def request_of(model: str) -> bytes:
+    """A request for a reply without end."""
     body = msgspec.json.encode(
         {
-            "model": task.model,
+            "model": model,
             "messages": [{"role": "user", "content": "Talk."}],
             "stream": True,
             "temperature": 0,

@@ -25,6 +25,7 @@ from gemmad.kernels.triton.decoding import decode_rows, quantise_rows
 from gemmad.kernels.triton.device import shared_memory_bytes
 from gemmad.kernels.triton.launch import begin, wait_for_inputs
 from gemmad.kernels.triton.parts import add_parts, gelu, gelu_gate, gelu_parts
+from gemmad.logs import get_logger
 
 words: ModuleType | None
 try:
@@ -34,6 +35,8 @@ except (ImportError, AttributeError):  # Gluon is young: where its names have ch
 
 DECODED_BYTES = 64 << 20
 """Of a weight that are decoded at a time."""
+_log = get_logger(__name__)
+
 _FP8_CAPABILITY = (8, 9)
 _SCALED_ROWS = 16
 """What the FP8 product counts its sizes in."""
@@ -82,8 +85,29 @@ def can_use_words(device: torch.device) -> bool:
 
 
 @functools.cache
-def _can_scale(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _FP8_CAPABILITY
+def can_scale(device: torch.device) -> bool:
+    """Whether the device multiplies e4m3 with a scale for each row: asked by a product, since torch's own answer has
+    changed with its versions. The first call must not be under capture."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
+        return False
+    numbers = torch.ones(128, 128, device=device).to(torch.float8_e4m3fn)
+    scales = torch.ones(128, 1, device=device)
+    try:
+        _scaled(numbers, numbers, scales, scales.t(), torch.bfloat16)
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        _log.warning("fp8 is decoded before products of many tokens", reason=str(error).partition("\n")[0])
+        return False
+    return True
+
+
+def _scaled(
+    inputs: torch.Tensor, numbers: torch.Tensor, scales: torch.Tensor, row_scales: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    scaled: torch.Tensor = torch._scaled_mm(
+        inputs, numbers.t(), scale_a=scales, scale_b=row_scales, out_dtype=dtype, use_fast_accum=True
+    )
+    return scaled
 
 
 def _tile(x: torch.Tensor, weight: CodedMatrix, *, gated: bool = False) -> CodedTile | None:
@@ -102,13 +126,9 @@ def _tile(x: torch.Tensor, weight: CodedMatrix, *, gated: bool = False) -> Coded
 def _large(x: torch.Tensor, weight: CodedMatrix) -> torch.Tensor:
     """The product of many tokens."""
     rows, k = weight.shape
-    if weight.kind == "fp8" and _can_scale(x.device) and rows % _SCALED_ROWS == 0:
+    if weight.kind == "fp8" and can_scale(x.device) and rows % _SCALED_ROWS == 0:
         inputs, scales = quantise_rows(x)
-        numbers = weight.codes.view(torch.float8_e4m3fn)
-        scaled: torch.Tensor = torch._scaled_mm(
-            inputs, numbers.t(), scale_a=scales, scale_b=weight.scales, out_dtype=x.dtype, use_fast_accum=True
-        )
-        return scaled
+        return _scaled(inputs, weight.codes.view(torch.float8_e4m3fn), scales, weight.scales, x.dtype)
     out = torch.empty(len(x), rows, dtype=x.dtype, device=x.device)
     together = max(BLOCK, DECODED_BYTES // (k * x.element_size()) // BLOCK * BLOCK)
     for start in range(0, rows, together):
