@@ -123,16 +123,13 @@ def pack(kind: CodedKind, codes: torch.Tensor) -> torch.Tensor:
 
 def unpack(kind: CodedKind, words: torch.Tensor) -> torch.Tensor:
     """Words [N, K / codes] int16 → what the codes are worth, [N, K] float32."""
-    count = codes_in_word(kind)
-    bits = 16 // count
     rows = words.shape[0]
-    blocks = words.view(rows, -1, BLOCK // count).to(torch.int32)
-    planes = [(blocks >> (bits * plane)) & ((1 << bits) - 1) for plane in range(count)]
-    codes = torch.stack(planes, 2).view(rows, -1)
-    if kind == "int4":
-        return (codes - 8).float()
-    codes = codes.to(torch.uint8)
-    return codes.view(torch.int8 if kind == "int8" else torch.float8_e4m3fn).float()
+    if kind != "int4":
+        codes = words.contiguous().view(torch.int8 if kind == "int8" else torch.float8_e4m3fn)
+        return codes.view(rows, -1, BLOCK // 2, 2).transpose(2, 3).float().reshape(rows, -1)
+    low, high = words.contiguous().view(torch.uint8).view(rows, -1, BLOCK // 4, 2).unbind(3)
+    planes = torch.stack((low & 15, low >> 4, high & 15, high >> 4), 2).view(rows, -1)
+    return planes.float().sub_(8)
 
 
 def decode(matrix: CodedMatrix, dtype: torch.dtype = torch.float32) -> torch.Tensor:

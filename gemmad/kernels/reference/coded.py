@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from gemmad.kernels.matrices import CodedMatrix, Matrix, decode
+from gemmad.kernels.matrices import CodedMatrix, Matrix, decode, unpack
 from gemmad.kernels.reference import network
 
 _ROWS = 4096
@@ -13,12 +13,20 @@ _ROWS = 4096
 
 
 def linear(x: torch.Tensor, weight: Matrix) -> torch.Tensor:
-    """`x·weightᵀ`: x [T, in], weight [out, in] → [T, out] in x's dtype; a coded weight is decoded to float32 first."""
+    """`x·weightᵀ`: x [T, in], weight [out, in] → [T, out] in x's dtype; with a coded weight it is computed in
+    float32."""
     if isinstance(weight, torch.Tensor):
         return F.linear(x, weight)
     wide = x.float()
-    parts = [F.linear(wide, decode(weight.rows(at, at + _ROWS))) for at in range(0, weight.shape[0], _ROWS)]
+    parts = [_product(wide, weight.rows(at, at + _ROWS)) for at in range(0, weight.shape[0], _ROWS)]
     return torch.cat(parts, 1).to(x.dtype)
+
+
+def _product(x: torch.Tensor, weight: CodedMatrix) -> torch.Tensor:
+    """In float32; the one scale of a row meets its sum."""
+    if weight.kind == "int4":
+        return F.linear(x, decode(weight))
+    return F.linear(x, unpack(weight.kind, weight.codes)) * weight.scales
 
 
 def gate_up_gelu(x: torch.Tensor, gate_up: Matrix) -> torch.Tensor:
