@@ -12,8 +12,8 @@ from tests.leaks import LeakWatch, shared_memory
 
 # A loaded machine is slow, not wrong: examples have no time limit of their own, the test has (pytest's timeout).
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("quick", _PATIENT, max_examples=40)
-settings.register_profile("thorough", _PATIENT, max_examples=400)
+settings.register_profile("quick", _PATIENT, max_examples=30)
+settings.register_profile("thorough", _PATIENT, max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 _shared_memory_before: set[str] = set()

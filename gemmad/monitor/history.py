@@ -66,7 +66,7 @@ class History:
         clock: Callable[[], float] = time.monotonic,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        """`folder` is made when it is needed."""
+        """`folder` is made if it is missing."""
         self._keeper = _Keeper(folder, section=section, wall=wall, clock=clock, retry_seconds=retry_seconds)
         self._jobs: queue.Queue[_Write | _Read | _End] = queue.Queue(QUEUE_LIMIT)
         self._is_behind = False
@@ -112,6 +112,7 @@ class History:
 
     def _work(self) -> None:
         try:
+            self._keeper.write(())  # what is wrong with the disk is told at the start, and what is open stays as it is
             while not isinstance(job := self._jobs.get(), _End):
                 if isinstance(job, _Write):
                     self._keeper.write(job.samples)

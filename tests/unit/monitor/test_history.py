@@ -206,7 +206,7 @@ def test_a_disk_that_hangs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         hang.set()
         history.close()
     with kept(tmp_path) as again:
-        assert len(read(again)) == QUEUE_LIMIT + 1
+        assert len(read(again)) == QUEUE_LIMIT  # the thread hung with what it does first
 
 
 def test_who_asks_may_go(tmp_path: Path) -> None:
