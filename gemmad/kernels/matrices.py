@@ -67,6 +67,11 @@ class CodedMatrix:
         """Codes, scales, and offsets if there are any."""
         return tuple(each for each in (self.codes, self.scales, self.offsets) if each is not None)
 
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """All but sizes: matrices that have it in common are served by the same kernels."""
+        return self.kind, self.group if self.kind == "int4" else None, self.scales.dtype, self.offsets is not None
+
     def rows(self, start: int, stop: int) -> CodedMatrix:
         """Some of its rows; a view."""
         offsets = None if self.offsets is None else self.offsets[:, start:stop]
@@ -80,12 +85,6 @@ Matrix = torch.Tensor | CodedMatrix
 def codes_in_word(kind: CodedKind) -> int:
     """Codes in 16 bits."""
     return 4 if kind == "int4" else 2
-
-
-def coded_bytes(kind: CodedKind, rows: int, columns: int, *, group: int = BLOCK, scale_bytes: int = 2) -> int:
-    """Bytes of a coded matrix without offsets. `group` and `scale_bytes` are int4's; the others have 4 a row."""
-    words = 2 * rows * columns // codes_in_word(kind)
-    return words + (rows * (columns // group) * scale_bytes if kind == "int4" else 4 * rows)
 
 
 def empty_coded(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from gemmad.kernels.batch import AttentionBatch
+from gemmad.kernels.matrices import Matrix
 from gemmad.kernels.ops import Ops
 from gemmad.kernels.pages import Pages
 from gemmad.models.config import RopeConfig, TextShape
@@ -79,8 +80,12 @@ class Gemma3:
 
     @property
     def sample_layers(self) -> tuple[int, ...]:
-        """One layer of each kind: who runs these has run every kernel of the network."""
-        kinds = self._shape.full_layers
+        """One layer of each kind, by what it sees and how each of its matrices is kept: who runs these has run every
+        kernel of the network."""
+        kinds = [
+            (full, *(_layout(matrix) for matrix in (layer.qkv, layer.o, layer.gate_up, layer.down)))
+            for full, layer in zip(self._shape.full_layers, self._weights.layers, strict=True)
+        ]
         return tuple(sorted({kinds.index(kind) for kind in kinds}))
 
     def forward(self, step: StepInputs) -> torch.Tensor:
@@ -157,6 +162,10 @@ class _Shared:
     batch: AttentionBatch
     rope: torch.Tensor
     prepared: object
+
+
+def _layout(matrix: Matrix) -> tuple[object, ...]:
+    return () if isinstance(matrix, torch.Tensor) else matrix.layout
 
 
 def _inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
+import torch
 
 from gemmad.demo import CHECKPOINT
 from gemmad.engine.build import build_engine
+from gemmad.engine.memory import allocate_pools
 from gemmad.generation import EngineSettings, SamplingParams, WeightFormat
+from gemmad.kernels.ops import REFERENCE
+from gemmad.models.config import read_config
+from gemmad.models.gemma3 import Gemma3
+from gemmad.models.weights import LayerWeights, random_weights
+from gemmad.planning.pages import PagePlan
 from tests.engine.conversations import conversations
 from tests.engine.oracle import Question, ask, network
 
 MAX_TOKENS = 16
+MIXED: tuple[WeightFormat, WeightFormat] = ("int8", "int4")
 
 
 @functools.cache
@@ -48,3 +57,21 @@ def test_most_tokens_are_the_same(weights: WeightFormat, share: float) -> None:
         pairs = [a == b for a, b in zip(ours, theirs, strict=False)]
         agreeing += pairs.index(False) if False in pairs else len(pairs)
     assert agreeing >= share * sum(map(len, expected))
+
+
+def test_every_layout_is_among_the_layers_that_are_run_first() -> None:
+    """What is recorded has run before, whatever mixture of formats a checkpoint comes in: of each pair of attention and
+    formats one layer is run."""
+    config, device = read_config(CHECKPOINT), torch.device("cpu")
+    eight, four = (random_weights(config, device=device, dtype=torch.float32, format=kind) for kind in MIXED)
+
+    def samples(layers: tuple[LayerWeights, ...]) -> tuple[int, ...]:
+        plan = PagePlan(1, 1, full_page_bytes=0, sliding_page_bytes=0)
+        pools = allocate_pools(config.text, plan, page_tokens=16, device=device, dtype=torch.float32)
+        return Gemma3(config.text, replace(eight, layers=layers), pools, REFERENCE).sample_layers
+
+    usual = samples(eight.layers)
+    assert len(usual) == len(set(config.text.full_layers)) == 2
+    odd = replace(eight.layers[4], down=four.layers[4].down)
+    assert 4 not in usual
+    assert samples((*eight.layers[:4], odd, *eight.layers[5:])) == tuple(sorted((*usual, 4)))

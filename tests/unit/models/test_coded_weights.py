@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from gemmad.demo import CHECKPOINT
 from gemmad.errors import CheckpointError
 from gemmad.generation import WeightFormat
-from gemmad.kernels.matrices import CodedMatrix, Matrix, coded_bytes, decode
+from gemmad.kernels.matrices import CodedMatrix, Matrix, decode
 from gemmad.models.config import read_config
 from gemmad.models.quantising import quantise
 from gemmad.models.weights import Weights, load_weights, random_weights
+from gemmad.planning.codes import matrix_pieces
+from gemmad.planning.coding import Coding
 
 CPU = torch.device("cpu")
 CODED: tuple[WeightFormat, ...] = ("int4", "int8", "fp8")
@@ -85,7 +87,7 @@ def test_bytes_are_counted(format: WeightFormat, plain: Weights) -> None:
     saved = sum(numbers(matrix).nbytes for matrix in matrices(plain).values())
     sizes = {name: numbers(matrix).shape for name, matrix in matrices(plain).items()}
     kinds: dict[str, Any] = {name: "int8" if name == "embedding" else format for name in sizes}
-    taken = sum(coded_bytes(kinds[name], rows, columns) for name, (rows, columns) in sizes.items())
+    taken = sum(sum(matrix_pieces(Coding(kinds[name]), rows, columns)) for name, (rows, columns) in sizes.items())
     assert coded.nbytes == plain.nbytes - saved + taken
     assert (coded.device, coded.dtype) == (CPU, torch.float32)
 
