@@ -96,9 +96,4 @@ def triton_ops(backend: Backend | None = None, scratch: torch.Tensor | None = No
 
 def ops_for(device: torch.device, *, backend: Backend | None = None, scratch: torch.Tensor | None = None) -> Ops:
     """The fastest set for a device; `backend` and `scratch` as for `triton_ops`, and of no use to a CPU."""
-    if device.type != "cuda":
-        return REFERENCE
-    from gemmad.kernels.triton import coded
-
-    coded.can_scale(device)  # before anything is recorded
-    return triton_ops(backend, scratch)
+    return triton_ops(backend, scratch) if device.type == "cuda" else REFERENCE

@@ -87,7 +87,7 @@ def can_use_words(device: torch.device) -> bool:
 @functools.cache
 def can_scale(device: torch.device) -> bool:
     """Whether the device multiplies e4m3 with a scale for each row: asked by a product, since torch's own answer has
-    changed with its versions. The first call must not be under capture."""
+    changed with its versions. The first call must not be under capture: whoever captures has run it all before."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
         return False
     numbers = torch.ones(128, 128, device=device).to(torch.float8_e4m3fn)

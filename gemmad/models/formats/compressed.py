@@ -12,7 +12,7 @@ for kernels that quantise those too, which gemmad does not; they are not read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
@@ -174,6 +174,9 @@ class Fp8Matrix:
     weight: StoredTensor
     scale: StoredTensor
     per_row: bool
+    kind: CodedKind = field(default="fp8", init=False)
+    has_offsets: bool = field(default=False, init=False)
+    scale_dtype: torch.dtype = field(default=torch.float32, init=False)
 
     @property
     def name(self) -> str:
@@ -185,20 +188,8 @@ class Fp8Matrix:
         return rows, columns
 
     @property
-    def kind(self) -> CodedKind:
-        return "fp8"
-
-    @property
     def group(self) -> int:
         return self.shape[1]
-
-    @property
-    def has_offsets(self) -> bool:
-        return False
-
-    @property
-    def scale_dtype(self) -> torch.dtype:
-        return torch.float32
 
     def read(self, start: int, stop: int, device: torch.device) -> CodedMatrix:
         codes = _row_bytes(self.weight, start, stop).to(device)

@@ -7,7 +7,7 @@ there are no zeros, zero is the middle, 8 or 128. In gemmad's layout that is `sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -84,6 +84,7 @@ class Int4Matrix:
 
     file: IntegerFile
     group: int
+    kind: CodedKind = field(default="int4", init=False)
 
     @property
     def name(self) -> str:
@@ -92,10 +93,6 @@ class Int4Matrix:
     @property
     def shape(self) -> tuple[int, int]:
         return self.file.shape
-
-    @property
-    def kind(self) -> CodedKind:
-        return "int4"
 
     @property
     def has_offsets(self) -> bool:
@@ -119,6 +116,9 @@ class Int8Matrix:
     """A `MatrixSource` of int8."""
 
     file: IntegerFile
+    kind: CodedKind = field(default="int8", init=False)
+    has_offsets: bool = field(default=False, init=False)
+    scale_dtype: torch.dtype = field(default=torch.float32, init=False)
 
     @property
     def name(self) -> str:
@@ -129,20 +129,8 @@ class Int8Matrix:
         return self.file.shape
 
     @property
-    def kind(self) -> CodedKind:
-        return "int8"
-
-    @property
     def group(self) -> int:
         return self.shape[1]
-
-    @property
-    def has_offsets(self) -> bool:
-        return False
-
-    @property
-    def scale_dtype(self) -> torch.dtype:
-        return torch.float32
 
     def read(self, start: int, stop: int, device: torch.device) -> CodedMatrix:
         rows = self.file.rows(start, stop, device)
